@@ -1,0 +1,53 @@
+"""Every reproducible random draw of fedlens comes from a stream named here.
+
+A stream is a pure function of (root seed, purpose, round, client), so that a draw does not depend on
+how many workers there are, in which order clients finish, or whether the run was stopped and resumed.
+Nothing in fedlens reads or sets the global state of ``random`` or ``numpy.random``.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a random draw is for; the numbers are part of the file format: never re-use one."""
+
+    MODEL = 1
+    PARTITION = 2
+    COHORT = 3
+    LOCAL_EPOCHS = 4
+    LOCAL_TRAINING = 5
+    DROPOUT = 6
+    VALIDATION_SPLIT = 7
+    EXPLAIN = 8
+    GALLERY = 9
+
+
+def seed_sequence(
+    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0
+) -> np.random.SeedSequence:
+    """Return the ``SeedSequence`` of one purpose in one round at one client.
+
+    Args:
+        seed: root seed of the run, at least 0.
+        purpose: what the draw is for.
+        round: round number, from 1; 0 where rounds do not matter.
+        client: client number, from 0.
+    """
+    return np.random.SeedSequence([seed, int(purpose), round, client])
+
+
+def generator(
+    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0
+) -> np.random.Generator:
+    """Return a fresh NumPy generator for one purpose in one round at one client."""
+    return np.random.Generator(
+        np.random.PCG64(seed_sequence(seed, purpose, round=round, client=client))
+    )
+
+
+def torch_seed(seed: int, purpose: Purpose, *, round: int = 0, client: int = 0) -> int:
+    """Return a 63-bit integer to seed a ``torch.Generator`` for one purpose, round and client."""
+    words = seed_sequence(seed, purpose, round=round, client=client).generate_state(1, np.uint64)
+    return int(words[0]) >> 1

@@ -1,0 +1,126 @@
+"""What a report is made from: plain values, so that any run (or a test) can fill it in."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlens.training.evaluation import Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One explained decision: the five-part record of the study's pipeline and the truth.
+
+    Attributes:
+        index: position of the image in its split.
+        image: uint8 (H, W) or (H, W, 3).
+        heatmap: float32 (H, W), signed and not normalised.
+        true_class, predicted_class: names.
+        confidence: softmax (or sigmoid) probability of the predicted class, in [0, 1].
+        layer: the layer that the map was taken from.
+        degenerate: the map is all zero or not finite, and is not to be painted.
+    """
+
+    index: int
+    image: npt.NDArray[np.uint8]
+    heatmap: npt.NDArray[np.float32]
+    true_class: str
+    predicted_class: str
+    confidence: float
+    layer: str
+    degenerate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryGroup:
+    """A titled row of cases, with one sentence on what they have in common."""
+
+    title: str
+    sentence: str
+    cases: list[Case]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSummary:
+    """One step of the network for its drawing.
+
+    Attributes:
+        name: module name, e.g. ``conv1``.
+        kind: ``Conv2d``, ``MaxPool2d``, ``Linear``, ...
+        detail: e.g. ``3x3, 32 filters``.
+        output_shape: shape of its output without the batch axis, e.g. (32, 26, 26).
+        parameters: number of trainable parameters of its own.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class SeedResult:
+    """The final figures of one seed of a repeated run.
+
+    Attributes:
+        seed: root seed.
+        history: its lines of ``metrics.jsonl``.
+        test: figures on the test split at the end.
+    """
+
+    seed: int
+    history: list[dict[str, Any]]
+    test: Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything that the report shows.
+
+    Attributes:
+        title: one line.
+        mode: ``federated`` or ``central``.
+        configuration: the fully resolved configuration, section -> key -> value.
+        dataset_name, dataset_source, task: of the image set.
+        class_names: L names.
+        split_counts: int (3, L): images per class in train, validation, test.
+        seeds: one result a seed; the first one is shown in detail.
+        layers: the network, in order.
+        total_parameters: trainable parameters of the network.
+        client_names: K names (empty in central mode).
+        client_label_counts: int (K, L) training examples per client and class, or None.
+        blind_area: bool (H, W), True where the network cannot see, or None if it sees everything.
+        blind_light: (L,) share of each class's light (test split) in the blind area, or None.
+        gallery: groups of explained cases.
+        explain_method: e.g. ``grad-cam``.
+        study: the study's reference figures by name (empty unless comparable): ``test_accuracy``,
+            ``test_loss``, ``macro_f1``, ``train_accuracy``, ``validation_accuracy``, ``gap``,
+            ``f1`` (class name -> value), ``shirt_to_tshirt``, ``tshirt_to_shirt``,
+            ``stability`` (its bound on the per-epoch standard deviation), ``source``.
+        environment: versions, commit, hardware, as in ``environment.json``.
+        notices: sentences that the reader must see (left-out updates, fallbacks, ...).
+    """
+
+    title: str
+    mode: str
+    configuration: dict[str, Any]
+    dataset_name: str
+    dataset_source: str
+    task: str
+    class_names: list[str]
+    split_counts: npt.NDArray[np.int64]
+    seeds: list[SeedResult]
+    layers: list[LayerSummary]
+    total_parameters: int
+    client_names: list[str] = field(default_factory=list)
+    client_label_counts: npt.NDArray[np.int64] | None = None
+    blind_area: npt.NDArray[np.bool_] | None = None
+    blind_light: npt.NDArray[np.float64] | None = None
+    gallery: list[GalleryGroup] = field(default_factory=list)
+    explain_method: str = ""
+    study: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)

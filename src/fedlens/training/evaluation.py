@@ -1,0 +1,154 @@
+"""How good a model is on a split: loss, accuracy, F1 and who is taken for whom."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The figures of one model on one split; L is the number of classes or labels.
+
+    Attributes:
+        task: ``multiclass`` or ``multilabel``.
+        examples: number of examples N.
+        loss: mean loss per example, in nats.
+        accuracy: share of right answers in [0, 1]; for a multi-label task the mean over labels of
+            the share of right yes/no answers at probability 0.5.
+        macro_f1: unweighted mean of ``f1`` over the classes that have at least one example.
+        precision, recall, f1: (L,) in [0, 1]; 0 where undefined.
+        class_loss: (L,) mean loss of the examples of each class; NaN where there are none.
+        support: (L,) number of examples of each class.
+        confusion: int64 (L, L), rows true, columns predicted; None for a multi-label task.
+        auc: (L,) area under the ROC curve of each label (NaN where a label is constant); None for
+            a multiclass task.
+    """
+
+    task: str
+    examples: int
+    loss: float
+    accuracy: float
+    macro_f1: float
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    class_loss: Floats
+    support: npt.NDArray[np.int64]
+    confusion: npt.NDArray[np.int64] | None
+    auc: Floats | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values; NaN becomes None."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Evaluation":
+        """Rebuild what :meth:`to_json` wrote; raises ``KeyError`` where a figure is missing."""
+        fields = dict(content)
+        for key in ("precision", "recall", "f1", "class_loss", "auc"):
+            if fields[key] is not None:
+                fields[key] = np.array(
+                    [np.nan if value is None else value for value in fields[key]], dtype=np.float64
+                )
+        for key in ("support", "confusion"):
+            if fields[key] is not None:
+                fields[key] = np.array(fields[key], dtype=np.int64)
+        return cls(**fields)
+
+
+def evaluate_logits(
+    logits: Tensor, targets: Tensor, *, losses: Tensor | None = None
+) -> Evaluation:
+    """Return the figures of ``logits`` (N, L) against ``targets``.
+
+    Args:
+        logits: float (N, L), before softmax (multiclass) or sigmoid (multi-label).
+        targets: int64 (N,) class numbers, or uint8 (N, L) labels of 0 and 1.
+        losses: float (N,) loss of each example; cross-entropy (or the mean over labels of the
+            binary cross-entropy) where not given.
+    """
+    from fedlens.training.losses import default_loss
+
+    if losses is None:
+        losses = default_loss(logits, targets)
+    per_example = losses.to(torch.float64).numpy()
+    truth = targets.numpy()
+    if targets.dim() == 1:
+        return _multiclass(logits, truth, per_example)
+    return _multilabel(logits, truth, per_example)
+
+
+def _multiclass(logits: Tensor, truth: npt.NDArray[Any], losses: Floats) -> Evaluation:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    classes = int(logits.shape[1])
+    predicted = logits.argmax(1).numpy()
+    labels = np.arange(classes)
+    confusion = confusion_matrix(truth, predicted, labels=labels).astype(np.int64)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, labels=labels, zero_division=0.0
+    )
+    sums = np.bincount(truth, weights=losses, minlength=classes)
+    with np.errstate(invalid="ignore"):
+        class_loss = sums / support
+    return Evaluation(
+        task="multiclass",
+        examples=len(truth),
+        loss=float(losses.mean()),
+        accuracy=float((predicted == truth).mean()),
+        macro_f1=float(f1[support > 0].mean()),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        class_loss=class_loss,
+        support=support.astype(np.int64),
+        confusion=confusion,
+        auc=None,
+    )
+
+
+def _multilabel(logits: Tensor, truth: npt.NDArray[Any], losses: Floats) -> Evaluation:
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+    scores = logits.numpy()
+    predicted = (scores > 0).astype(np.uint8)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, average=None, zero_division=0.0
+    )
+    constant = (truth.min(0) == truth.max(0)).tolist()
+    auc = [
+        float("nan") if flat else float(roc_auc_score(truth[:, label], scores[:, label]))
+        for label, flat in enumerate(constant)
+    ]
+    with np.errstate(invalid="ignore"):
+        class_loss = (truth * losses[:, None]).sum(0) / truth.sum(0)
+    return Evaluation(
+        task="multilabel",
+        examples=len(truth),
+        loss=float(losses.mean()),
+        accuracy=float((predicted == truth).mean()),
+        macro_f1=float(f1[support > 0].mean()) if (support > 0).any() else 0.0,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        class_loss=class_loss,
+        support=support.astype(np.int64),
+        confusion=None,
+        auc=np.array(auc),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
