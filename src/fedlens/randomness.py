@@ -25,29 +25,31 @@ class Purpose(IntEnum):
 
 
 def seed_sequence(
-    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0
+    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0, epoch: int = 0
 ) -> np.random.SeedSequence:
-    """Return the ``SeedSequence`` of one purpose in one round at one client.
+    """Return the ``SeedSequence`` of one purpose in one local epoch of one round at one client.
 
     Args:
         seed: root seed of the run, at least 0.
         purpose: what the draw is for.
         round: round number, from 1; 0 where rounds do not matter.
         client: client number, from 0.
+        epoch: local epoch, from 1; 0 where epochs do not matter.
     """
-    return np.random.SeedSequence([seed, int(purpose), round, client])
+    return np.random.SeedSequence([seed, int(purpose), round, client, epoch])
 
 
 def generator(
-    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0
+    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0, epoch: int = 0
 ) -> np.random.Generator:
-    """Return a fresh NumPy generator for one purpose in one round at one client."""
-    return np.random.Generator(
-        np.random.PCG64(seed_sequence(seed, purpose, round=round, client=client))
-    )
+    """Return a fresh NumPy generator for one stream; see :func:`seed_sequence`."""
+    sequence = seed_sequence(seed, purpose, round=round, client=client, epoch=epoch)
+    return np.random.Generator(np.random.PCG64(sequence))
 
 
-def torch_seed(seed: int, purpose: Purpose, *, round: int = 0, client: int = 0) -> int:
-    """Return a 63-bit integer to seed a ``torch.Generator`` for one purpose, round and client."""
-    words = seed_sequence(seed, purpose, round=round, client=client).generate_state(1, np.uint64)
-    return int(words[0]) >> 1
+def torch_seed(
+    seed: int, purpose: Purpose, *, round: int = 0, client: int = 0, epoch: int = 0
+) -> int:
+    """Return a 63-bit integer to seed a ``torch.Generator``; see :func:`seed_sequence`."""
+    sequence = seed_sequence(seed, purpose, round=round, client=client, epoch=epoch)
+    return int(sequence.generate_state(1, np.uint64)[0]) >> 1

@@ -5,6 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
 
@@ -45,11 +46,12 @@ class PaperCNN(nn.Module):
         side = image_size
         for _ in range(3):
             side = (side - 2) // 2
-        self.conv1 = nn.Conv2d(in_channels, 32, 3)
-        self.conv2 = nn.Conv2d(32, 64, 3)
-        self.conv3 = nn.Conv2d(64, 64, 3)
-        self.dense = nn.Linear(64 * side * side, 128)
-        self.output = nn.Linear(128, classes)
+        # PyTorch's own initial weights, drawn from the global generator, are skipped.
+        self.conv1 = skip_init(nn.Conv2d, in_channels, 32, 3)
+        self.conv2 = skip_init(nn.Conv2d, 32, 64, 3)
+        self.conv3 = skip_init(nn.Conv2d, 64, 64, 3)
+        self.dense = skip_init(nn.Linear, 64 * side * side, 128)
+        self.output = skip_init(nn.Linear, 128, classes)
         for layer in (self.conv1, self.conv2, self.conv3, self.dense, self.output):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)

@@ -1,0 +1,40 @@
+"""fedlens: train image classifiers together without moving the images, and see why they decide.
+
+The names below are the public Python API; each is described where it lives.
+"""
+
+from fedlens.data import Client, ImageDataset, Partition, Split, load_dataset, partition
+from fedlens.errors import FedlensError
+from fedlens.experiment import Config, Run, load_config, load_run, resume_run, start_run
+from fedlens.explain import Contrast, Explanation, explain
+from fedlens.federated import FedAvg, FederationResult, Progress, federate
+from fedlens.models import build_model
+from fedlens.training import LocalTraining
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "Config",
+    "Contrast",
+    "Explanation",
+    "FedAvg",
+    "FederationResult",
+    "FedlensError",
+    "ImageDataset",
+    "LocalTraining",
+    "Partition",
+    "Progress",
+    "Run",
+    "Split",
+    "__version__",
+    "build_model",
+    "explain",
+    "federate",
+    "load_config",
+    "load_dataset",
+    "load_run",
+    "partition",
+    "resume_run",
+    "start_run",
+]

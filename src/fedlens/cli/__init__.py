@@ -1,0 +1,47 @@
+"""The command line: parse, call, print."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fedlens import __version__
+from fedlens.cli.display import errors
+from fedlens.cli.datasets import datasets
+from fedlens.cli.explain import explain
+from fedlens.cli.partition import partition
+from fedlens.cli.run import report, resume, run
+from fedlens.errors import FedlensError
+
+app = typer.Typer(
+    name="fedlens",
+    help="Train image classifiers together without moving the images, and see why they decide.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(resume)
+app.command()(report)
+app.command()(explain)
+app.command()(partition)
+app.add_typer(datasets, name="datasets")
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a person's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except FedlensError as error:
+        errors.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,65 @@
+"""How the command line shows progress, tables and results."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fedlens.experiment.run import Event, Watcher
+
+out = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def watching(quiet: bool = False) -> Iterator[Watcher]:
+    """Yield a watcher that shows a bar with the time left on a terminal, else lines on stderr."""
+    if quiet:
+        yield lambda _: None
+        return
+    if not errors.is_terminal:
+        yield _print_message
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def watch(event: Event) -> None:
+            bar.update(task, completed=event.done, total=event.total)
+            if event.message:
+                bar.update(task, description=event.message.partition(":")[0])
+                bar.console.print(event.message, highlight=False)
+
+        yield watch
+
+
+def print_json(content: Any) -> None:
+    """Print ``content`` as JSON on standard output."""
+    sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; all columns but the first are numbers, set to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for position, name in enumerate(columns):
+        grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def _print_message(event: Event) -> None:
+    if event.message:
+        errors.print(event.message, highlight=False, soft_wrap=True)

@@ -1,0 +1,164 @@
+"""``fedlens run``, ``resume`` and ``report``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from fedlens.cli.display import errors, out, print_json, table, watching
+from fedlens.cli.options import ConfigFile, Json, Preset, RunPath, Set
+from fedlens.errors import RunError
+from fedlens.experiment.config import load_config
+from fedlens.experiment.opened import Run, find_dataset, find_dataset_or_embedded, load_run
+from fedlens.experiment.quick import quick_values
+from fedlens.experiment.reporting import report_run
+from fedlens.experiment.run import resume_run, start_run
+from fedlens.training.memory import keep_freed_memory
+
+STOPPED = 130  # the shell's exit code for Ctrl-C
+
+
+def run(
+    config: ConfigFile = None,
+    *,
+    preset: Preset = None,
+    set_: Set = None,
+    mode: Annotated[
+        str | None, typer.Option(help="federated or central.", show_default=False)
+    ] = None,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory to make.", show_default="runs/NAME"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small version of the same, in seconds.")
+    ] = False,
+    or_embedded: Annotated[
+        bool,
+        typer.Option(
+            "--or-embedded", help="Use the embedded digits where the image set cannot be had."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train, evaluate, explain and report: one run, one directory.
+
+    Without a configuration it trains a network on Fashion-MNIST with ten clients.
+
+    Examples:
+
+        fedlens run
+
+        fedlens run --preset paper --set repeats=1
+
+        fedlens run --set partition.scheme=classes --set federation.rounds=20 --out runs/two-classes
+
+        fedlens run --set dataset.path=scans.npz --set partition.scheme=group
+    """
+    overrides = list(set_ or [])
+    if mode is not None:
+        overrides.insert(0, f'mode="{mode}"')
+    if preset is None and config is None:
+        preset = "first"
+    chosen = load_config(config, preset=preset, overrides=overrides)
+    if quick:
+        chosen = quick_values(chosen)
+    name = preset if config is None else config.stem
+    folder = out_ or _free_folder(Path("runs") / str(name))
+    notices: list[str] = []
+    if or_embedded:
+        chosen, dataset, notices = find_dataset_or_embedded(chosen, progress=not json)
+    else:
+        dataset = find_dataset(chosen, progress=not json)
+    for notice in notices:
+        errors.print(f"Note: {notice}", style="yellow", soft_wrap=True)
+    keep_freed_memory()
+    try:
+        with watching(quiet=json) as watch:
+            finished = start_run(chosen, folder, dataset=dataset, notices=notices, watch=watch)
+    except KeyboardInterrupt:
+        _stopped(folder)
+    _finish(finished, json)
+
+
+def resume(path: RunPath, *, json: Json = False) -> None:
+    """Go on with a run that was stopped or killed.
+
+    The result is the same, bit for bit, as if it had never been stopped.
+
+    Example:
+
+        fedlens resume runs/first
+    """
+    keep_freed_memory()
+    try:
+        with watching(quiet=json) as watch:
+            finished = resume_run(path, watch=watch)
+    except KeyboardInterrupt:
+        _stopped(path)
+    _finish(finished, json)
+
+
+def report(path: RunPath, *, json: Json = False) -> None:
+    """Write the report of a finished run again.
+
+    Example:
+
+        fedlens report runs/first
+    """
+    _finish(load_run(path), json)
+
+
+def _finish(finished: Run, json: bool) -> None:
+    if finished.result is None:
+        raise RunError(
+            f"{finished.path} is not finished; go on with `fedlens resume {finished.path}`."
+        )
+    page = report_run(finished)
+    summary = _summary(finished, page)
+    if json:
+        print_json(summary)
+        return
+    tests = [part.test for part in finished.parts or (finished,)]
+    rows = [
+        [name, f"{100 * f1:.1f} %"]
+        for name, f1 in zip(finished.class_names, np.mean([t.f1 for t in tests], 0), strict=True)
+    ]
+    table("F1 per class on the test split", ["class", "F1"], rows)
+    accuracy = 100 * np.array([t.accuracy for t in tests])
+    spread = f" ± {accuracy.std(ddof=1):.2f}" if len(tests) > 1 else ""
+    out.print(f"Test accuracy [bold]{accuracy.mean():.2f}{spread} %[/bold]", highlight=False)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _summary(finished: Run, page: Path) -> dict[str, Any]:
+    runs = finished.parts or (finished,)
+    tests = [part.test for part in runs]
+    return {
+        "run": str(finished.path),
+        "report": str(page),
+        "seeds": [part.config.seed for part in runs],
+        "test_accuracy": [t.accuracy for t in tests],
+        "test_loss": [t.loss for t in tests],
+        "macro_f1": [t.macro_f1 for t in tests],
+        "results": [
+            {key: value for key, value in (part.result or {}).items() if key != "test"}
+            for part in runs
+        ],
+        "notices": finished.environment.get("notices", []),
+    }
+
+
+def _free_folder(wanted: Path) -> Path:
+    """Return ``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that does not exist."""
+    folder, number = wanted, 1
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def _stopped(folder: Path) -> None:
+    errors.print(f"Stopped. Go on with: fedlens resume {folder}", soft_wrap=True)
+    raise typer.Exit(STOPPED)

@@ -1,0 +1,409 @@
+"""The one configuration of an experiment: every key, its default, and what it may be."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fedlens.data.partitions import OWN_CLIENTS, SCHEMES
+from fedlens.errors import ConfigError
+from fedlens.explain import METHODS
+from fedlens.federated.algorithms import ALGORITHMS, build_algorithm
+from fedlens.federated.cohort import cohort_size
+from fedlens.models import MODELS
+from fedlens.training.local import LocalTraining
+
+FORMAT = 1  # of run directories; raised when an older fedlens could not read a newer one
+LARGEST_FILE = 1 << 20
+DEFAULT_CLIENTS = 10
+SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DatasetSection(Section):
+    """Which images."""
+
+    name: str | None = Field(
+        None, description="known image set; `fashion-mnist` where neither name nor path is given"
+    )
+    path: str | None = Field(None, description="file or folder of the image set")
+    limit: int | None = Field(
+        None, ge=100, description="use only so many training images, drawn by class"
+    )
+
+
+class PartitionSection(Section):
+    """How the training images are spread over the clients."""
+
+    scheme: str = Field("dirichlet", description=f"one of {', '.join(sorted(SCHEMES))}")
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Dirichlet concentration (0.5 where the scheme takes one)",
+    )
+    classes_per_client: int | None = Field(
+        None, ge=1, description="k of the scheme `classes` (2 there)"
+    )
+    class_lists: dict[str, list[str | int]] | None = Field(
+        None, description="client name -> class names, for the scheme `class-lists`"
+    )
+    minimum: int = Field(10, ge=1, description="fewest training images a client may hold")
+    drop: bool = Field(False, description="leave out images that the scheme has no client for")
+
+
+class ModelSection(Section):
+    """Which network."""
+
+    name: str = Field("paper-cnn", description=f"one of {', '.join(MODELS)}")
+
+
+class FederationSection(Section):
+    """Who trains together and how their updates are combined (mode `federated`)."""
+
+    algorithm: str = Field("fedavg", description=f"one of {', '.join(ALGORITHMS)}")
+    clients: int | None = Field(
+        None, ge=1, description="number of clients (10, or as many as the groups or class lists)"
+    )
+    cohort: int | float | Literal["all"] = Field(
+        "all", description="clients a round: all, a count, or a fraction below 1"
+    )
+    rounds: int = Field(10, ge=1, description="rounds of training")
+    workers: int = Field(
+        2, ge=1, description="processes, of one thread each; the result does not depend on it"
+    )
+    parameters: dict[str, float] = Field(
+        {}, description="of the algorithm, e.g. server_lr of fedavg"
+    )
+
+
+class LocalSection(Section):
+    """How each client trains (or, in mode `central`, how the pooled images are trained on)."""
+
+    epochs: Annotated[int, Field(ge=1)] | list[int] = Field(
+        1, description="passes over the images: a number, or [low, high] drawn per client and round"
+    )
+    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = Field(
+        32, description="images a step, or full"
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd, adam or adamw")
+    lr: float = Field(0.05, gt=0, allow_inf_nan=False, description="learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="L2 penalty")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="float32, or bfloat16 (faster, rounds more coarsely)"
+    )
+    shards: int = Field(
+        1, ge=1, description="pieces that a batch is cut into, one thread each (mode `central`)"
+    )
+
+    @field_validator("epochs")
+    @classmethod
+    def _range(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, list) and (
+            len(value) != 2 or value[0] < 1 or value[0] > value[1]
+        ):
+            raise ValueError("expected a whole number from 1, or [low, high] with 1 <= low <= high")
+        return value
+
+
+class PrivacySection(Section):
+    """What protects the updates."""
+
+    mechanism: Literal["none"] = Field("none", description="none: updates travel as they are")
+
+
+class ExplainSection(Section):
+    """How decisions are explained."""
+
+    method: str = Field("grad-cam", description=f"one of {', '.join(METHODS)}")
+    layer: str | None = Field(None, description="layer to explain; the last convolution if not given")
+
+
+class ReportSection(Section):
+    """What the report shows."""
+
+    cases: int = Field(6, ge=1, le=50, description="explained images in each group of the gallery")
+
+
+class Config(Section):
+    """The whole configuration of one experiment."""
+
+    mode: Literal["federated", "central"] = Field(
+        "federated", description="federated, or central (all images pooled, as a baseline)"
+    )
+    seed: int = Field(42, ge=0, lt=2**63, description="root of every random draw")
+    repeats: int = Field(
+        1, ge=1, le=100, description="runs with the seeds seed, seed + 1, ...; reported together"
+    )
+    dataset: DatasetSection = Field(default_factory=DatasetSection)
+    partition: PartitionSection = Field(default_factory=PartitionSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    federation: FederationSection = Field(default_factory=FederationSection)
+    local: LocalSection = Field(default_factory=LocalSection)
+    privacy: PrivacySection = Field(default_factory=PrivacySection)
+    explain: ExplainSection = Field(default_factory=ExplainSection)
+    report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        """Fill in what depends on other keys, and check what pydantic cannot see."""
+        _choice("partition.scheme", self.partition.scheme, SCHEMES)
+        _choice("model.name", self.model.name, MODELS)
+        _choice("explain.method", self.explain.method, METHODS)
+        build_algorithm(self.federation.algorithm, self.federation.parameters)
+        self.local_training()
+        if self.mode == "central" and not isinstance(self.local.epochs, int):
+            raise ConfigError(
+                f"local.epochs is {self.local.epochs}, expected one whole number in mode 'central'."
+            )
+        if self.mode == "federated" and self.local.shards > 1:
+            raise ConfigError(
+                f"local.shards is {self.local.shards}, expected 1 in mode 'federated', where "
+                "federation.workers makes use of the processors."
+            )
+        own = SCHEMES[self.partition.scheme]
+        for key, default in SCHEME_DEFAULTS.items():
+            value = getattr(self.partition, key)
+            if value is not None and key != own:
+                raise ConfigError(
+                    f"partition.{key} is set, but the scheme '{self.partition.scheme}' does not "
+                    "take it."
+                )
+            if value is None and key == own:
+                object.__setattr__(self.partition, key, default)
+        if self.dataset.name is None and self.dataset.path is None:
+            object.__setattr__(self.dataset, "name", "fashion-mnist")
+        if self.federation.clients is None and self.partition.scheme not in OWN_CLIENTS:
+            object.__setattr__(self.federation, "clients", DEFAULT_CLIENTS)
+        if self.federation.clients is not None:
+            cohort_size(self.cohort(), self.federation.clients)
+        return self
+
+    def cohort(self) -> int | float | None:
+        """Return the cohort as :func:`fedlens.federate` takes it."""
+        return None if self.federation.cohort == "all" else self.federation.cohort
+
+    def local_training(self) -> LocalTraining:
+        """Return the local settings as :func:`fedlens.federate` takes them."""
+        local = self.local
+        epochs = (
+            local.epochs if isinstance(local.epochs, int) else (local.epochs[0], local.epochs[1])
+        )
+        return LocalTraining(
+            epochs=epochs,
+            batch_size=None if local.batch_size == "full" else local.batch_size,
+            optimizer=local.optimizer,
+            lr=local.lr,
+            momentum=local.momentum,
+            weight_decay=local.weight_decay,
+            precision=local.precision,
+            shards=local.shards,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as nested plain values, without the keys that are not set."""
+        return self.model_dump(exclude_none=True)
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the configuration made of a preset, then a file, then ``key=value`` overrides.
+
+    Args:
+        path: TOML file.
+        preset: name of a preset, see :func:`presets`.
+        overrides: such as ``local.lr=0.1``; values are TOML, a bare word is a string.
+        base: values that everything else overrides.
+
+    Raises:
+        ConfigError: a file that is not TOML, an unknown key, a value that a key cannot have.
+    """
+    content: dict[str, Any] = {}
+    if base is not None:
+        _merge(content, base)
+    if preset is not None:
+        _merge(content, read_preset(preset))
+    if path is not None:
+        _merge(content, _parse(_read(path), str(path)))
+    for override in overrides:
+        _merge(content, _override(override))
+    return parse_config(content)
+
+
+def parse_config(content: Mapping[str, Any]) -> Config:
+    """Return the configuration with the values of ``content``; raises ``ConfigError``."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+
+
+def presets() -> list[str]:
+    """Return the names of the presets that come with fedlens."""
+    return sorted(path.stem for path in _preset_folder().glob("*.toml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Return the values of a preset; raises ``ConfigError`` where there is none of that name."""
+    _choice("preset", name, presets())
+    return _parse((_preset_folder() / f"{name}.toml").read_text(), f"the preset '{name}'")
+
+
+def write_config(config: Config) -> str:
+    """Return the fully resolved configuration as TOML, with the format of the run directory."""
+    return tomli_w.dumps({"format": FORMAT, **config.to_dict()})
+
+
+def describe_keys() -> list[tuple[str, str, str, str]]:
+    """Return (key, values, default, meaning) of every key, for the documentation."""
+    rows = []
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            for key, field in section.model_fields.items():
+                rows.append(
+                    (f"{name}.{key}", _values(field), _default(field), field.description or "")
+                )
+        else:
+            rows.append((name, _values(info), _default(info), info.description or ""))
+    return rows
+
+
+def _preset_folder() -> Path:
+    return Path(__file__).parent / "presets"
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()[: LARGEST_FILE + 1]
+    except OSError as error:
+        raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path} is larger than a configuration may be ({LARGEST_FILE:,} bytes).")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file in UTF-8.") from error
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}.") from error
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, separator, value = text.partition("=")
+    key = key.strip()
+    if not separator or not all(part.replace("_", "a").isalnum() for part in key.split(".")):
+        raise ConfigError(f"--set {text!r} is not of the form key=value, e.g. local.lr=0.1.")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    content: dict[str, Any] = parsed
+    return content
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        old = into.get(key)
+        if isinstance(value, Mapping) and isinstance(old, dict) and key != "class_lists":
+            _merge(old, value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _choice(key: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+    if value not in allowed:
+        raise ConfigError(
+            f"{key} is '{value}', expected one of {', '.join(sorted(allowed))}.{_meant(value, allowed)}"
+        )
+
+
+def _meant(word: str, allowed: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, list(allowed), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first of pydantic's complaints as one sentence that names the key."""
+    first = error.errors()[0]
+    parts = [part for part in first["loc"] if isinstance(part, str)]
+    model: type[BaseModel] = Config
+    path: list[str] = []
+    for part in parts:
+        if part not in model.model_fields:
+            break
+        path.append(part)
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        unknown = ".".join([*path, str(first["loc"][-1])])
+        allowed = list(model.model_fields)
+        where = f"The section [{key}]" if key else "The configuration"
+        return (
+            f"There is no key '{unknown}'. {where} takes {', '.join(allowed)}."
+            f"{_meant(str(first['loc'][-1]), allowed)}"
+        )
+    field = model.model_fields.get(path[-1]) if path else None
+    allowed_values = f" It takes {_values(field)}." if field is not None else ""
+    message = str(first["msg"]).removeprefix("Value error, ")
+    value = first["input"]
+    return f"{key} is {value!r}: {message[0].lower()}{message[1:]}.{allowed_values}"
+
+
+def _values(field: Any) -> str:
+    """Return in words what a field may be."""
+    words = _type_words(field.annotation)
+    limits = []
+    for rule in field.metadata:
+        for name, sign in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
+            bound = getattr(rule, name, None)
+            if bound is not None and bound < 2**62:
+                limits.append(f"{sign} {bound:g}")
+    return " ".join([words, *limits])
+
+
+def _type_words(annotation: Any) -> str:
+    simple = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    if annotation in simple:
+        return simple[annotation]
+    arguments = get_args(annotation)
+    origin = getattr(annotation, "__origin__", None)
+    if origin is Literal or (arguments and all(isinstance(a, str) for a in arguments)):
+        return ", ".join(str(value) for value in arguments)
+    if hasattr(annotation, "__metadata__"):
+        return _type_words(arguments[0])
+    if origin is dict:
+        return f"table of {_type_words(arguments[1])}"
+    if origin is list:
+        return f"list of {_type_words(arguments[0])}"
+    return " or ".join(_type_words(a) for a in arguments if a is not type(None))
+
+
+def _default(field: Any) -> str:
+    value = field.default
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,167 @@
+"""A run directory opened for reading, and the image set that belongs to it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from fedlens.data import ImageDataset, load_dataset
+from fedlens.errors import ConfigError, DataError, DataNotFoundError, RunError
+from fedlens.experiment.config import Config, parse_config
+from fedlens.experiment.run_directory import RunDirectory, read_tensors
+from fedlens.models import build_model
+from fedlens.training.evaluation import Evaluation
+
+EMBEDDED = "digits"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run directory, opened for reading.
+
+    Attributes:
+        path: the directory.
+        config: its resolved configuration.
+        history: the lines of ``metrics.jsonl``.
+        environment: the content of ``environment.json``.
+        result: the content of ``result.json``, or None while the run is not finished.
+        parts: the runs of a repeated experiment, one a seed; empty for a single run.
+    """
+
+    path: Path
+    config: Config
+    history: list[dict[str, Any]]
+    environment: dict[str, Any]
+    result: dict[str, Any] | None
+    parts: "tuple[Run, ...]" = ()
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The image set, loaded again; raises ``DataError`` where it is gone or has changed."""
+        dataset = limited(find_dataset(self.config), self.config)
+        recorded = self.environment.get("dataset", {}).get("checksum")
+        if recorded != dataset.checksum:
+            raise DataError(
+                f"The image set at {dataset.source} is not the one that {self.path} was made with: "
+                f"its checksum is {dataset.checksum[:12]}, expected {str(recorded)[:12]}."
+            )
+        return dataset
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained model; raises ``RunError`` where the run is not finished or damaged."""
+        directory = RunDirectory(self.path)
+        if self.parts:
+            return self.parts[0].model
+        if not directory.model_file.exists():
+            raise RunError(
+                f"{self.path} has no model yet; go on with `fedlens resume {self.path}`."
+            )
+        tensors, metadata = read_tensors(directory.model_file)
+        try:
+            model = build_model(
+                metadata["name"],
+                in_channels=int(metadata["in_channels"]),
+                classes=int(metadata["classes"]),
+                image_size=int(metadata["image_size"]),
+            )
+            model.load_state_dict(tensors)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{directory.model_file} does not hold the weights of the network that it names."
+            ) from error
+        return model.eval()
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes or labels."""
+        return list(self.environment["dataset"]["class_names"])
+
+    @property
+    def test(self) -> Evaluation:
+        """The figures on the test split; raises ``RunError`` while the run is not finished."""
+        if self.result is None:
+            raise RunError(
+                f"{self.path} is not finished; go on with `fedlens resume {self.path}`."
+            )
+        return Evaluation.from_json(self.result["test"])
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run directory: ``.model``, ``.dataset``, ``.config``, ``.history``.
+
+    Raises:
+        RunError: not a run directory, of another version, or damaged.
+    """
+    directory = RunDirectory(Path(path))
+    config = directory.read_config()
+    parts = tuple(load_run(folder) for folder in part_folders(directory.path, config))
+    return Run(
+        path=directory.path,
+        config=config,
+        history=directory.read_metrics() if not parts else parts[0].history,
+        environment=directory.read_environment(),
+        result=directory.read_result(),
+        parts=parts,
+    )
+
+
+def find_dataset(config: Config, *, download: bool = True, progress: bool = False) -> ImageDataset:
+    """Load the image set that ``config`` names; see :func:`fedlens.load_dataset`."""
+    section = config.dataset
+    return load_dataset(section.name, path=section.path, download=download, progress=progress)
+
+
+def find_dataset_or_embedded(
+    config: Config, *, progress: bool = False
+) -> tuple[Config, ImageDataset, list[str]]:
+    """Load the image set, or the embedded one where it is nowhere to be had.
+
+    Returns:
+        The configuration that names what was loaded, the image set, and a notice for the report.
+    """
+    try:
+        return config, find_dataset(config, progress=progress), []
+    except DataNotFoundError as error:
+        content = config.to_dict()
+        content["dataset"] = {"name": EMBEDDED}
+        notice = (
+            f"{config.dataset.name} could not be found or downloaded, so this run used the embedded "
+            f"set '{EMBEDDED}' of small hand-written digits instead. ({error})"
+        )
+        replaced = parse_config(content)
+        return replaced, find_dataset(replaced), [notice]
+
+
+def limited(dataset: ImageDataset, config: Config) -> ImageDataset:
+    """Return the image set with only `dataset.limit` training images; raises ``ConfigError``."""
+    limit = config.dataset.limit
+    if limit is None or limit >= len(dataset.train):
+        return dataset
+    labels = dataset.train.labels
+    if limit < dataset.classes:
+        raise ConfigError(
+            f"dataset.limit is {limit}, expected at least one image for each of the "
+            f"{dataset.classes} classes."
+        )
+    kept, _ = train_test_split(
+        torch.arange(len(dataset.train)).numpy(),
+        train_size=limit,
+        random_state=config.seed % 2**32,
+        stratify=labels.numpy() if labels.dim() == 1 else None,
+    )
+    return replace(dataset, train=dataset.train.subset(torch.from_numpy(kept).sort().values))
+
+
+def part_folders(path: Path, config: Config, *, existing_only: bool = True) -> list[Path]:
+    """Return the sub-directories of a repeated run, one a seed; none for a single run."""
+    if config.repeats == 1:
+        return []
+    folders = [path / f"seed-{config.seed + n}" for n in range(config.repeats)]
+    if existing_only:
+        return [folder for folder in folders if (folder / "config.toml").exists()]
+    return folders

@@ -1,0 +1,98 @@
+"""From a run directory to what the report shows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedlens.data import ImageDataset
+from fedlens.explain import blind_area, blind_light
+from fedlens.experiment.gallery import build_gallery
+from fedlens.experiment.opened import Run
+from fedlens.experiment.run import partition_of
+from fedlens.experiment.study_figures import comparable_figures
+from fedlens.models.summary import summarise_layers
+from fedlens.randomness import Purpose, torch_seed
+from fedlens.report import write_report
+from fedlens.report.content import ReportContent, SeedResult
+
+
+def report_run(run: Run) -> Path:
+    """Write ``report.html`` and ``figures/`` into the run's directory and return the page's path.
+
+    Raises:
+        RunError: the run is not finished.
+        DataError: its image set is gone or has changed.
+    """
+    return write_report(report_content(run), run.path)
+
+
+def report_content(run: Run) -> ReportContent:
+    """Gather what the report of a finished run shows; raises as :func:`report_run`."""
+    runs = run.parts or (run,)
+    dataset, model, config = runs[0].dataset, runs[0].model, run.config
+    shape = (dataset.channels, dataset.image_size, dataset.image_size)
+    clients = partition_of(runs[0].config, dataset) if config.mode == "federated" else None
+    blind: Tensor = blind_area(model, shape, seed=torch_seed(config.seed, Purpose.EXPLAIN))
+    sees_all = not bool(blind.any())
+    return ReportContent(
+        title=_title(run, dataset, 0 if clients is None else len(clients)),
+        mode=config.mode,
+        configuration=config.to_dict(),
+        dataset_name=dataset.name,
+        dataset_source=dataset.source,
+        task=dataset.task,
+        class_names=list(dataset.class_names),
+        split_counts=_split_counts(dataset),
+        seeds=[SeedResult(part.config.seed, part.history, part.test) for part in runs],
+        layers=summarise_layers(model, shape),
+        total_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        client_names=[] if clients is None else list(clients.names),
+        client_label_counts=None if clients is None else clients.label_counts(),
+        blind_area=None if sees_all else blind.numpy(),
+        blind_light=None
+        if sees_all
+        else blind_light(dataset.test.images, dataset.test.labels, dataset.classes, blind).numpy(),
+        gallery=build_gallery(
+            model,
+            dataset,
+            method=config.explain.method,
+            layer=config.explain.layer,
+            cases=config.report.cases,
+        ),
+        explain_method=config.explain.method,
+        study=comparable_figures(config),
+        environment=runs[0].environment,
+        notices=_notices(run, runs),
+    )
+
+
+def _title(run: Run, dataset: ImageDataset, clients: int) -> str:
+    network = f"{run.config.model.name} on {dataset.name}"
+    if run.config.mode == "central":
+        return f"{network}, trained centrally"
+    return f"{network}, trained together by {clients} clients"
+
+
+def _split_counts(dataset: ImageDataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    rows = []
+    for name in ("train", "validation", "test"):
+        labels = dataset.split(name).labels
+        if labels.dim() == 1:
+            rows.append(torch.bincount(labels, minlength=dataset.classes))
+        else:
+            rows.append(labels.to(torch.int64).sum(0))
+    return torch.stack(rows).numpy()
+
+
+def _notices(run: Run, runs: tuple[Run, ...]) -> list[str]:
+    notices = list(run.environment.get("notices", []))
+    left_out = sum((part.result or {}).get("updates_left_out", 0) for part in runs)
+    if left_out:
+        notices.append(
+            f"{left_out} client updates were left out of their rounds; metrics.jsonl names each one "
+            "and why."
+        )
+    return notices

@@ -1,0 +1,258 @@
+"""The run directory: enough to resume, to re-explain, to audit and to review.
+
+``config.toml`` (fully resolved), ``environment.json`` (versions, commit, hardware, data),
+``metrics.jsonl`` (a line a round), ``ledger.json``, ``checkpoints/``, ``model.safetensors`` and
+``result.json`` (final figures); the report adds ``figures/`` and ``report.html``.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from fedlens.errors import RunError
+from fedlens.experiment.config import FORMAT, Config, parse_config, write_config
+from fedlens.files import atomic_writer, read_bytes, write_bytes, write_json, write_text
+
+KEPT_CHECKPOINTS = 2
+SMALL_FILE = 16 << 20
+METRICS_FILE = 1 << 30
+TENSOR_FILE = 4 << 30
+
+
+class RunDirectory:
+    """Reads and writes the files of one run; every write is atomic or an appended line."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the directory; nothing is read or made yet."""
+        self.path = path
+        self.config_file = path / "config.toml"
+        self.environment_file = path / "environment.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.ledger_file = path / "ledger.json"
+        self.model_file = path / "model.safetensors"
+        self.result_file = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+
+    def create(self, config: Config, environment: Mapping[str, Any]) -> None:
+        """Make the directory and write what is known before the first round.
+
+        Raises:
+            RunError: the directory holds something already, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(entry.name != "run.lock" for entry in self.path.iterdir()):
+                raise RunError(
+                    f"{self.path} is not empty; choose another --out, or `fedlens resume "
+                    f"{self.path}` to go on with a run that was stopped."
+                )
+            self.checkpoints.mkdir()
+        except OSError as error:
+            raise RunError(
+                f"Could not make the run directory {self.path}: {error.strerror or error}; choose "
+                "a place that you may write to with --out."
+            ) from error
+        write_json(self.environment_file, dict(environment))
+        write_json(
+            self.ledger_file,
+            {
+                "format": FORMAT,
+                "mechanism": config.privacy.mechanism,
+                "guarantee": "none: the updates travelled without clipping or noise",
+                "events": [],
+            },
+        )
+        write_bytes(self.metrics_file, b"")
+        # The configuration is written last: a directory that has one is a run that can go on.
+        write_text(self.config_file, write_config(config))
+
+    def read_config(self) -> Config:
+        """Return the run's configuration.
+
+        Raises:
+            RunError: not a run directory, or one of another version.
+            ConfigError: a configuration that was changed by hand to something impossible.
+        """
+        if not self.config_file.is_file():
+            raise RunError(
+                f"{self.path} is not a run directory: it has no config.toml; expected the folder "
+                "that `fedlens run` made."
+            )
+        try:
+            content = tomllib.loads(read_bytes(self.config_file, SMALL_FILE).decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_file} is not valid TOML: {error}.") from error
+        version = content.pop("format", None)
+        if version != FORMAT:
+            raise RunError(
+                f"{self.path} is a run directory of format {version}, expected {FORMAT}; use the "
+                "version of fedlens that made it."
+            )
+        return parse_config(content)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory, so that two processes never write the same run.
+
+        Raises:
+            RunError: another process holds it, or the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise RunError(
+                f"Could not write to the run directory {self.path}: {error.strerror or error}; "
+                "choose a place that you may write to."
+            ) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"Another process is at work in {self.path}; wait for it, or stop it first."
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl`` and flush it to the disk; raises ``RunError``."""
+        try:
+            with self.metrics_file.open("ab") as file:
+                file.write((json.dumps(line, allow_nan=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"Could not write {self.metrics_file}: {error.strerror or error}; free some space, "
+                f"then `fedlens resume {self.path}`."
+            ) from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the complete lines of ``metrics.jsonl``; a last line cut short is left out.
+
+        Raises:
+            RunError: a line that is not JSON in the middle of the file.
+        """
+        content = read_bytes(self.metrics_file, METRICS_FILE)
+        lines = content.split(b"\n")[:-1]  # after the last newline is nothing, or half a line
+        history = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                history.append(json.loads(line))
+            except ValueError as error:
+                raise RunError(
+                    f"{self.metrics_file}, line {number} is damaged, expected one JSON object a line."
+                ) from error
+        return history
+
+    def keep_metrics(self, count: int) -> None:
+        """Cut ``metrics.jsonl`` back to its first ``count`` lines; raises ``RunError``."""
+        history = self.read_metrics()
+        if len(history) < count:
+            raise RunError(
+                f"{self.metrics_file} has {len(history)} lines, expected at least {count} for its "
+                "last checkpoint; lines were lost, so this run cannot be resumed."
+            )
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in history[:count])
+        write_text(self.metrics_file, text)
+
+    def write_checkpoint(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the state after round (or epoch) ``number`` and drop all but the last two."""
+        name = f"{number:06d}.safetensors"
+        write_tensors(self.checkpoints / name, tensors, {"number": str(number)})
+        for old in self.checkpoint_files()[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+
+    def checkpoint_files(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
+
+    def read_checkpoint(self) -> tuple[int, dict[str, Tensor]] | None:
+        """Return the number and tensors of the latest checkpoint, or None if there is none.
+
+        Raises:
+            RunError: it is damaged; the sentence says how to go back to the one before.
+        """
+        files = self.checkpoint_files()
+        if not files:
+            return None
+        try:
+            tensors, metadata = read_tensors(files[-1])
+            return int(metadata["number"]), tensors
+        except (RunError, KeyError, ValueError) as error:
+            raise RunError(
+                f"The checkpoint {files[-1]} is damaged; delete that file and resume again to go on "
+                + ("from the one before it." if len(files) > 1 else "from the beginning.")
+            ) from error
+
+    def write_model(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write ``model.safetensors``."""
+        write_tensors(self.model_file, tensors, metadata)
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return ``result.json``, or None while the run is not finished; raises ``RunError``."""
+        return self._read_json(self.result_file) if self.result_file.exists() else None
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return ``environment.json``; raises ``RunError``."""
+        return self._read_json(self.environment_file)
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(read_bytes(path, SMALL_FILE))
+        except ValueError as error:
+            raise RunError(f"{path} is damaged, expected JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path} is damaged, expected a JSON object.")
+        return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors with a digest of their bytes, atomically."""
+    plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    content = save_safetensors(plain, metadata={**metadata, "digest": _digest(plain)})
+    with atomic_writer(path) as file:
+        file.write(content)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and metadata of a file that :func:`write_tensors` wrote.
+
+    Raises:
+        RunError: the file is missing, too large, cut short or changed.
+    """
+    try:
+        if path.stat().st_size > TENSOR_FILE:
+            raise RunError(f"{path} is larger than the {TENSOR_FILE:,} bytes that it may have.")
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise RunError(f"Could not read {path}: {error.strerror or error}.") from error
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged, expected a complete safetensors file.") from error
+    if metadata.pop("digest", None) != _digest(tensors):
+        raise RunError(f"{path} is damaged: its content does not match its digest.")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

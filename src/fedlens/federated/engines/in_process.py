@@ -1,0 +1,45 @@
+"""The plain engine: one client after another in the caller's process."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedlens.federated.client import ClientReport, ClientTask, Workbench
+from fedlens.federated.engines.engine import Finished
+from fedlens.training.loop import single_thread
+from fedlens.training.prediction import chunks
+
+
+class InProcessEngine:
+    """Runs every client in this process, on one thread."""
+
+    def __init__(self, bench: Workbench, largest_cohort: int, validation_examples: int) -> None:
+        """Set up rows for ``largest_cohort`` updates and outputs for the validation examples."""
+        length, dtype = bench.flat.state_length, bench.flat.vector.dtype
+        self.incoming = torch.zeros(length, dtype=dtype)
+        self.outgoing = torch.zeros(largest_cohort, length, dtype=dtype)
+        self._bench = bench
+        self._examples = validation_examples
+
+    def train(self, tasks: Sequence[ClientTask], finished: Finished) -> list[ClientReport]:
+        """Run the tasks in slot order."""
+        reports = []
+        with single_thread():
+            for task in tasks:
+                report = self._bench.train(task, self.incoming, self.outgoing[task.slot])
+                finished(report)
+                reports.append(report)
+        return reports
+
+    def predict(self) -> Tensor:
+        """Return the outputs on the validation examples, chunk by chunk."""
+        with single_thread():
+            shape = self._bench.output_shape()
+            outputs = torch.empty(self._examples, *shape, dtype=self.incoming.dtype)
+            for part in chunks(self._examples):
+                self._bench.predict(part, self.incoming, outputs)
+        return outputs
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,230 @@
+"""The parallel engine: processes that share memory with the server, one thread each.
+
+Workers are forked, so that the data set, the clients, the model and the loss are theirs without a
+copy, and need not be importable: a notebook's classes and lambdas work. States travel through
+anonymous shared memory; only small tuples of numbers go through pipes.
+"""
+
+import math
+import mmap
+import multiprocessing
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedlens.errors import ConfigError, FedlensError
+from fedlens.federated.client import ClientReport, ClientTask, Workbench
+from fedlens.federated.engines.engine import Finished
+from fedlens.training.loop import single_thread
+from fedlens.training.memory import keep_freed_memory
+from fedlens.training.prediction import chunks
+
+MOST_ATTEMPTS = 3  # a task that kills its worker this often is taken to be the cause
+
+Job = ClientTask | tuple[int, int]
+"""A client's work, or the (start, stop) of the validation examples to predict."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    job: int | None = None  # number of the job it is at
+
+
+class WorkerPoolEngine:
+    """Runs the longest clients first on a fixed number of worker processes.
+
+    A worker that dies (killed, out of memory) is replaced and its job is run again; since a job is
+    a pure function of its numbers and the incoming state, the result is the same.
+    """
+
+    def __init__(
+        self, bench: Workbench, largest_cohort: int, validation_examples: int, workers: int
+    ) -> None:
+        """Share the memory and start ``workers`` processes.
+
+        Raises:
+            ConfigError: this system cannot fork.
+        """
+        if "fork" not in multiprocessing.get_all_start_methods():
+            raise ConfigError(
+                f"federation.workers is {workers}, but {sys.platform} cannot fork processes; set it "
+                "to 1."
+            )
+        self._context: Any = multiprocessing.get_context("fork")
+        length, dtype = bench.flat.state_length, bench.flat.vector.dtype
+        self.incoming = shared_tensor((length,), dtype)
+        self.outgoing = shared_tensor((largest_cohort, length), dtype)
+        self._outputs: Tensor | None = None
+        self._examples = validation_examples
+        if validation_examples:
+            with single_thread():
+                shape = (validation_examples, *bench.output_shape())
+            self._outputs = shared_tensor(shape, dtype)
+        self._bench = bench
+        self._workers: list[_Worker] = []
+        for _ in range(workers):
+            self._workers.append(self._start())
+
+    def train(self, tasks: Sequence[ClientTask], finished: Finished) -> list[ClientReport]:
+        """Run the tasks, the longest first; reports come in slot order."""
+        longest_first = sorted(tasks, key=lambda task: (-task.work, task.slot))
+        reports = self._run(longest_first, finished)
+        return sorted(reports, key=lambda report: report.slot)
+
+    def predict(self) -> Tensor:
+        """Return the outputs on the validation examples, chunks shared out over the workers."""
+        assert self._outputs is not None
+        self._run([(part.start, part.stop) for part in chunks(self._examples)], None)
+        return self._outputs.clone()
+
+    def close(self) -> None:
+        """End the worker processes, whatever they are at."""
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.process.close()
+        self._workers = []
+
+    def _run(self, jobs: Sequence[Job], finished: Finished | None) -> list[ClientReport]:
+        waiting = list(range(len(jobs)))[::-1]
+        attempts = [0] * len(jobs)
+        reports: list[ClientReport] = []
+        done = 0
+        for worker in self._workers:
+            self._hand_out(worker, waiting, jobs, attempts)
+        while done < len(jobs):
+            pipes = {w.pipe: n for n, w in enumerate(self._workers) if w.job is not None}
+            for ready in wait(list(pipes)):
+                number = pipes[ready]  # type: ignore[index]
+                worker = self._workers[number]
+                answer = _receive(worker.pipe)
+                if answer is None:
+                    worker = self._replace(number, jobs, attempts, waiting)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    done += 1
+                    worker.job = None
+                    if isinstance(answer, ClientReport):
+                        reports.append(answer)
+                        if finished is not None:
+                            finished(answer)
+                self._hand_out(worker, waiting, jobs, attempts)
+        return reports
+
+    def _hand_out(
+        self, worker: _Worker, waiting: list[int], jobs: Sequence[Job], attempts: list[int]
+    ) -> None:
+        if not waiting:
+            return
+        worker.job = waiting.pop()
+        attempts[worker.job] += 1
+        try:
+            worker.pipe.send(jobs[worker.job])
+        except OSError:
+            # It died before it was asked: its end of the pipe reads as closed, so that the loop
+            # that waits for its answer replaces it.
+            return
+
+    def _replace(
+        self, number: int, jobs: Sequence[Job], attempts: list[int], waiting: list[int]
+    ) -> _Worker:
+        dead = self._workers[number]
+        dead.pipe.close()
+        dead.process.join()
+        code = dead.process.exitcode
+        dead.process.close()
+        job = dead.job
+        assert job is not None
+        if attempts[job] >= MOST_ATTEMPTS:
+            task = jobs[job]
+            what = f"client {task.client}" if isinstance(task, ClientTask) else "the evaluation"
+            self._workers.pop(number)
+            raise FedlensError(
+                f"The worker process of {what} died {MOST_ATTEMPTS} times (exit code {code}; -9 is "
+                "usually a lack of memory); use fewer workers or smaller batches."
+            )
+        waiting.append(job)
+        self._workers[number] = self._start()
+        return self._workers[number]
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        others = [worker.pipe for worker in self._workers if not worker.pipe.closed]
+        process = self._context.Process(
+            target=_work,
+            args=(theirs, [ours, *others], self._bench, self.incoming, self.outgoing, self._outputs),
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def shared_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return a zero tensor in anonymous memory that forked processes share.
+
+    Unlike a tensor in ``/dev/shm`` it is not bound by that file system's size, which containers
+    often set to 64 MB, and leaves nothing behind when the processes are killed.
+    """
+    count = math.prod(shape)
+    size = max(1, count) * torch.empty((), dtype=dtype).element_size()
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)[:count].view(shape)
+
+
+def _receive(pipe: Connection) -> ClientReport | BaseException | int | None:
+    """Return the worker's answer, or None if it died."""
+    try:
+        answer: ClientReport | BaseException | int = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return answer
+
+
+def _work(
+    pipe: Connection,
+    others: list[Connection],
+    bench: Workbench,
+    incoming: Tensor,
+    outgoing: Tensor,
+    outputs: Tensor | None,
+) -> None:
+    """Serve jobs until the server closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    for inherited in others:  # or the pipes of a dead server would never read as closed
+        inherited.close()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    while True:
+        try:
+            job: Job = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer: ClientReport | BaseException | int
+            if isinstance(job, ClientTask):
+                answer = bench.train(job, incoming, outgoing[job.slot])
+            else:
+                assert outputs is not None
+                bench.predict(slice(*job), incoming, outputs)
+                answer = job[0]
+        except FedlensError as error:
+            answer = error
+        except Exception:
+            answer = RuntimeError(f"In a worker process, at {job}:\n{traceback.format_exc()}")
+        try:
+            pipe.send(answer)
+        except OSError:
+            return

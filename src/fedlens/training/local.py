@@ -1,0 +1,84 @@
+"""How a client (or the one pooled trainer) trains: the settings, checked once."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fedlens.errors import ConfigError
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Precision = Literal["float32", "bfloat16"]
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """Settings of local training.
+
+    Attributes:
+        epochs: passes over the client's examples in a round: a number, a (low, high) range of which
+            each client draws one in each round (both ends included), or a list of one number per
+            client. A two-element *tuple* is a range, a *list* is one number per client.
+        batch_size: examples a step; None takes all of a client's examples as one batch.
+        optimizer: ``sgd``, ``adam`` or ``adamw``; made anew in every round.
+        lr: learning rate, above 0.
+        momentum: of ``sgd``, in [0, 1).
+        weight_decay: L2 penalty added to the gradient (decoupled for ``adamw``), at least 0.
+        precision: ``float32``, or ``bfloat16`` autocast (faster, other bits).
+        shards: equal pieces that a batch is cut into, computed by one thread each and added in
+            order; 1 is one thread. The number changes the last bits of the result, the number of
+            processors does not.
+
+    Raises:
+        ConfigError: a value that it cannot have; the sentence names the key and what is allowed.
+    """
+
+    epochs: int | tuple[int, int] | list[int] = 1
+    batch_size: int | None = 32
+    optimizer: Optimizer = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    precision: Precision = "float32"
+    shards: int = 1
+
+    def __post_init__(self) -> None:
+        counts: Sequence[int] = [self.epochs] if isinstance(self.epochs, int) else self.epochs
+        if not counts or not all(isinstance(n, int) and n >= 1 for n in counts):
+            raise ConfigError(f"local.epochs is {self.epochs!r}, expected whole numbers from 1.")
+        if isinstance(self.epochs, tuple) and (
+            len(self.epochs) != 2 or self.epochs[0] > self.epochs[1]
+        ):
+            raise ConfigError(
+                f"local.epochs is {self.epochs!r}, expected a range (low, high) with low <= high."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(
+                f"local.batch_size is {self.batch_size}, expected a whole number from 1, or none "
+                "for the full batch."
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(
+                f"local.optimizer is '{self.optimizer}', expected one of {', '.join(OPTIMIZERS)}."
+            )
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"local.lr is {self.lr}, expected a number above 0.")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"local.momentum is {self.momentum}, expected a number in [0, 1).")
+        if self.momentum and self.optimizer != "sgd":
+            raise ConfigError(
+                f"local.momentum is {self.momentum}, but only the optimizer 'sgd' takes a momentum; "
+                f"'{self.optimizer}' has its own."
+            )
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(
+                f"local.weight_decay is {self.weight_decay}, expected a number from 0."
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"local.precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}."
+            )
+        if self.shards < 1:
+            raise ConfigError(f"local.shards is {self.shards}, expected a whole number from 1.")

@@ -1,0 +1,209 @@
+"""The step loop: the one hot path that central and federated training share."""
+
+import copy
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedlens.data.client import Client
+from fedlens.errors import ModelError
+from fedlens.models.vector import FlatParameters, has_batch_norm
+from fedlens.randomness import Purpose, generator, torch_seed
+from fedlens.training.local import LocalTraining
+from fedlens.training.losses import Loss
+from fedlens.training.optimizers import build_optimizer, optimizer_state, restore_optimizer
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Names the random streams of one client's work in one round; see :mod:`fedlens.randomness`."""
+
+    seed: int
+    round: int
+    client: int
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """What one local epoch saw, averaged over its examples while the weights moved.
+
+    Attributes:
+        steps: optimiser steps.
+        loss: mean loss per example.
+        accuracy: share of right answers, or None where the targets are not class numbers.
+    """
+
+    steps: int
+    loss: float
+    accuracy: float | None
+
+
+class LocalRun:
+    """One optimiser's life: the epochs of one client in one round, or of a central training.
+
+    Every epoch draws its own order from (seed, round, client, epoch), so that a run can be stopped
+    after any epoch and taken up again from :meth:`state` with the same bits.
+    """
+
+    def __init__(
+        self, flat: FlatParameters, client: Client, settings: LocalTraining, loss: Loss, draws: Draws
+    ) -> None:
+        """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet.
+
+        Raises:
+            ModelError: a batch is to be cut into shards and a layer looks at the whole batch or
+                draws random numbers.
+        """
+        self._flat = flat
+        self._client = client
+        self._settings = settings
+        self._draws = draws
+        self._loss = loss
+        self._optimizer = build_optimizer(flat, settings)
+        self._step = ShardedStep(flat, settings, loss) if settings.shards > 1 else None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimiser's memory; the parameters are in the flat vector."""
+        return optimizer_state(self._optimizer)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up the optimiser's memory that :meth:`state` returned."""
+        restore_optimizer(self._optimizer, state)
+
+    def epoch(self, number: int) -> EpochFigures:
+        """Train for one pass over the client's examples; ``number`` counts from 1."""
+        flat, client = self._flat, self._client
+        draws = {"round": self._draws.round, "client": self._draws.client, "epoch": number}
+        order = self._order(draws)
+        size = self._settings.batch_size or len(order)
+        steps, total_loss, hits = 0, 0.0, 0
+        counts_hits = client.targets.dim() == 1 and not client.targets.is_floating_point()
+        flat.model.train()
+        with local_torch_seed(torch_seed(self._draws.seed, Purpose.DROPOUT, **draws)):
+            for rows in order.split(size):
+                inputs = as_inputs(client.inputs.index_select(0, rows), flat.vector.dtype)
+                targets = client.targets.index_select(0, rows)
+                flat.gradient.zero_()
+                if self._step is None:
+                    outputs, losses = forward(flat.model, inputs, targets, self._settings, self._loss)
+                    losses.sum().div(len(rows)).backward()  # type: ignore[no-untyped-call]
+                else:
+                    outputs, losses = self._step(inputs, targets)
+                self._optimizer.step()
+                steps += 1
+                total_loss += float(losses.detach().sum())
+                if counts_hits:
+                    hits += int((outputs.argmax(1) == targets).sum())
+        accuracy = hits / len(order) if counts_hits else None
+        return EpochFigures(steps, total_loss / len(order), accuracy)
+
+    def _order(self, draws: dict[str, int]) -> Tensor:
+        count = len(self._client)
+        if self._settings.batch_size is None:
+            positions = torch.arange(count)
+        else:
+            stream = generator(self._draws.seed, Purpose.LOCAL_TRAINING, **draws)
+            positions = torch.from_numpy(stream.permutation(count))
+        return positions if self._client.indices is None else self._client.indices[positions]
+
+
+class ShardedStep:
+    """Forward and backward pass of a batch cut into equal shards, one thread each.
+
+    Each thread has its own gradient vector over the shared parameters; the gradients are added in
+    shard order, so that the result does not depend on timing.
+    """
+
+    def __init__(self, flat: FlatParameters, settings: LocalTraining, loss: Loss) -> None:
+        """Make one replica of the network for each shard but the first."""
+        if has_batch_norm(flat.model) or any(
+            isinstance(module, nn.modules.dropout._DropoutNd) for module in flat.model.modules()
+        ):
+            raise ModelError(
+                f"local.shards is {settings.shards}, but the network has BatchNorm or dropout, which "
+                "look at or draw for the whole batch; set local.shards to 1."
+            )
+        self._flat = flat
+        self._settings = settings
+        self._loss = loss
+        # deepcopy follows the views into one shared storage, so the copy is rebound at once
+        self._replicas = [
+            FlatParameters(copy.deepcopy(flat.model), share=flat)
+            for _ in range(settings.shards - 1)
+        ]
+        for replica in self._replicas:
+            replica.model.train()
+        self._threads = ThreadPoolExecutor(settings.shards - 1, "shard", initializer=_one_thread)
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradient of the mean loss to ``flat.gradient``; return outputs and losses."""
+        size = -(-len(inputs) // self._settings.shards)
+        pieces = list(zip(inputs.split(size), targets.split(size), strict=True))
+        jobs = [
+            self._threads.submit(self._work, replica, piece, len(inputs))
+            for replica, piece in zip(self._replicas, pieces[1:], strict=False)
+        ]
+        results = [self._work(self._flat, pieces[0], len(inputs))]
+        results += [job.result() for job in jobs]
+        for replica, _ in zip(self._replicas, jobs, strict=False):
+            self._flat.gradient.add_(replica.gradient)
+        outputs, losses = zip(*results, strict=True)
+        return torch.cat(outputs), torch.cat(losses)
+
+    def _work(
+        self, flat: FlatParameters, piece: tuple[Tensor, Tensor], count: int
+    ) -> tuple[Tensor, Tensor]:
+        flat.gradient.zero_()
+        outputs, losses = forward(flat.model, *piece, self._settings, self._loss)
+        losses.sum().div(count).backward()  # type: ignore[no-untyped-call]
+        return outputs.detach(), losses.detach()
+
+
+def forward(
+    model: nn.Module, inputs: Tensor, targets: Tensor, settings: LocalTraining, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs and the loss of each example, in the precision that is set."""
+    if settings.precision == "bfloat16":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = model(inputs)
+        outputs = outputs.to(torch.float32)
+    else:
+        outputs = model(inputs)
+    return outputs, loss(outputs, targets)
+
+
+def as_inputs(batch: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return uint8 pixels as ``dtype`` in [0, 1]; anything else as it is."""
+    return batch.to(dtype).div_(255) if batch.dtype == torch.uint8 else batch
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Run PyTorch's operations on one thread inside the block, as every client step must be.
+
+    A sum over more threads rounds differently, so the number of threads would show in the result.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def local_torch_seed(seed: int) -> Iterator[None]:
+    """Seed PyTorch's CPU generator (which dropout draws from) and put its state back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
