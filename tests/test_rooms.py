@@ -87,7 +87,13 @@ def test_no_module_outgrows_its_room() -> None:
 def test_nothing_unsafe_is_called(path: Path) -> None:
     """No pickle from disk, no global random state, no print in the library."""
     source = path.read_text()
-    for forbidden in ("import pickle", "torch.load(", "np.random.seed", "np.random.rand", "shell=True"):
+    for forbidden in (
+        "import pickle",
+        "torch.load(",
+        "np.random.seed",
+        "np.random.rand",
+        "shell=True",
+    ):
         assert forbidden not in source
     names = {
         node.func.id

@@ -134,9 +134,7 @@ def test_a_federation_goes_on_from_any_round_bit_for_bit(resumed_after: int) -> 
     local = LocalTraining(epochs=(1, 3), batch_size=5, lr=0.05, momentum=0.9)
     kept: list[Checkpoint] = []
     arguments = {"algorithm": FedAvg(), "rounds": 4, "local": local, "cohort": 3, "seed": 6}
-    unbroken = federate(
-        paper_cnn(), clients, **arguments, checkpoint=lambda c, _: kept.append(c)
-    )
+    unbroken = federate(paper_cnn(), clients, **arguments, checkpoint=lambda c, _: kept.append(c))
     resumed = federate(
         paper_cnn(), clients, **arguments, resume_from=kept[resumed_after - 1], workers=2
     )
@@ -226,7 +224,8 @@ def test_a_cohort_is_uniform_and_repeatable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cohort", "clients", "size"), [(None, 7, 7), (3, 7, 3), (0.5, 10, 5), (0.1, 100, 10), (0.01, 7, 1)]
+    ("cohort", "clients", "size"),
+    [(None, 7, 7), (3, 7, 3), (0.5, 10, 5), (0.1, 100, 10), (0.01, 7, 1)],
 )
 def test_cohort_sizes(cohort, clients, size) -> None:
     assert cohort_size(cohort, clients) == size

@@ -147,9 +147,14 @@ def test_shards_refuse_layers_that_look_at_the_whole_batch() -> None:
     settings = LocalTraining(shards=2)
     for layer in (nn.BatchNorm1d(2), nn.Dropout(0.5)):
         flat = FlatParameters(nn.Sequential(nn.Linear(2, 2), layer))
-        with pytest.raises(ModelError, match="set local.shards to 1"):
-            LocalRun(flat, Client(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)), settings,
-                     default_loss, Draws(0, 1, 0))
+        with pytest.raises(ModelError, match=r"set local\.shards to 1"):
+            LocalRun(
+                flat,
+                Client(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)),
+                settings,
+                default_loss,
+                Draws(0, 1, 0),
+            )
 
 
 def test_bfloat16_stays_close_to_float32() -> None:
@@ -177,7 +182,9 @@ def test_dropout_repeats_and_the_global_generator_is_left_alone() -> None:
         fresh.load_state_dict(model.state_dict())
         torch.random.set_rng_state(before)
         flat = FlatParameters(fresh)
-        LocalRun(flat, client, LocalTraining(batch_size=5), default_loss, Draws(seed, 1, 0)).epoch(1)
+        LocalRun(flat, client, LocalTraining(batch_size=5), default_loss, Draws(seed, 1, 0)).epoch(
+            1
+        )
         results.append(flat.vector.clone())
         assert torch.equal(before, torch.random.get_rng_state())
     assert torch.equal(results[0], results[1])
@@ -188,15 +195,15 @@ def test_dropout_repeats_and_the_global_generator_is_left_alone() -> None:
 def test_central_training_goes_on_from_any_epoch_bit_for_bit(optimizer: str) -> None:
     client = digits_like(48)
     momentum = 0.9 if optimizer == "sgd" else 0.0
-    settings = LocalTraining(epochs=3, batch_size=16, optimizer=optimizer, lr=1e-3, momentum=momentum)
+    settings = LocalTraining(
+        epochs=3, batch_size=16, optimizer=optimizer, lr=1e-3, momentum=momentum
+    )
     kept: list[CentralCheckpoint] = []
     whole = train_centrally(
         paper_cnn(), client, local=settings, seed=5, checkpoint=lambda c, _: kept.append(c)
     )
     for checkpoint in kept:
-        rest = train_centrally(
-            paper_cnn(), client, local=settings, seed=5, resume_from=checkpoint
-        )
+        rest = train_centrally(paper_cnn(), client, local=settings, seed=5, resume_from=checkpoint)
         assert torch.equal(get_vector(whole.model), get_vector(rest.model))
         assert [r.epoch for r in rest.history] == list(range(checkpoint.epoch + 1, 4))
 

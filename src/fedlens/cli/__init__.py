@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from fedlens import __version__
-from fedlens.cli.display import errors
 from fedlens.cli.datasets import datasets
+from fedlens.cli.display import errors
 from fedlens.cli.explain import explain
 from fedlens.cli.partition import partition
 from fedlens.cli.run import report, resume, run

@@ -9,7 +9,8 @@ import typer
 
 from fedlens.cli.display import out, print_json, table
 from fedlens.cli.options import Json, RunPath
-from fedlens.data import SPLITS, Split, read_image
+from fedlens.data import SPLITS, Split
+from fedlens.data.images import read_image
 from fedlens.errors import ExplanationError
 from fedlens.experiment.gallery import explain_cases
 from fedlens.experiment.opened import Run, load_run
@@ -35,14 +36,13 @@ def explain(
             "--class", help="Class to explain.", show_default="the predicted class of each image"
         ),
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Method.", show_default="of the run")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="Method.", show_default="of the run")] = None,
     layer: Annotated[
         str | None, typer.Option(help="Convolution to explain.", show_default="of the run")
     ] = None,
     out_: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the figure.", show_default="RUN/figures")
+        Path | None,
+        typer.Option("--out", help="Folder for the figure.", show_default="RUN/figures"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -72,7 +72,9 @@ def explain(
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     blind = blind_area(model, shape)
     figure = explanation_figure(cases, blind.numpy() if bool(blind.any()) else None)
-    name = "explanation-files" if image else f"explanation-{split}-" + "-".join(map(str, chosen[:6]))
+    name = (
+        "explanation-files" if image else f"explanation-{split}-" + "-".join(map(str, chosen[:6]))
+    )
     pictures = save_figure(figure, out_ or path / "figures", name)
     shares = blind_light(source.images, torch.zeros(len(source), dtype=torch.int64), 1, blind)
     unseen = float(shares[0])

@@ -38,7 +38,9 @@ def partition(
     dataset = limited(find_dataset(chosen, progress=not json), chosen)
     clients = partition_of(chosen, dataset)
     description = clients.describe(dataset.class_names)
-    figure = partition_figure(clients.label_counts(), list(dataset.class_names), list(clients.names))
+    figure = partition_figure(
+        clients.label_counts(), list(dataset.class_names), list(clients.names)
+    )
     pictures = save_figure(figure, out_, "partition")
     if json:
         print_json({**description.to_json(), "figures": [str(path) for path in pictures]})

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from fedlens.errors import DataError
 
@@ -39,6 +41,8 @@ def read_picture(path: Path, size: int) -> npt.NDArray[np.uint8]:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty, expected a PNG, JPEG or TIFF picture.")
         with warnings.catch_warnings():
+            # Pillow warns of damaged notes beside the pixels, without naming the file.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as picture:
                 if picture.format != "JPEG" and getattr(picture, "n_frames", 1) > 1:
@@ -113,3 +117,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, struct.error):
         return "it is damaged"
     return str(error) or type(error).__name__
+
+
+def read_image(path: Path, *, size: int, channels: int) -> Tensor:
+    """Return the picture in ``path`` as an image of a set: uint8 (channels, size, size).
+
+    Raises:
+        DataError: see :func:`read_picture`.
+    """
+    picture = read_picture(path, size)
+    if channels == 1:
+        grey = luma(picture) if picture.ndim == 3 else picture
+        return torch.from_numpy(grey.copy())[None]
+    colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    return torch.from_numpy(colour.copy()).permute(2, 0, 1).contiguous()

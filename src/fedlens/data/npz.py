@@ -129,8 +129,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> npt.N
                 )
             view[got : got + len(part)] = part
             got += len(part)
-        # At the end of a member zipfile compares its checksum, and raises where it differs.
-        member.read(1)
+        # zipfile itself has compared the checksum with the last byte that the directory claims.
     array = content.view(dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="), copy=False)
 

@@ -109,9 +109,7 @@ class LocalSection(Section):
     @field_validator("epochs")
     @classmethod
     def _range(cls, value: int | list[int]) -> int | list[int]:
-        if isinstance(value, list) and (
-            len(value) != 2 or value[0] < 1 or value[0] > value[1]
-        ):
+        if isinstance(value, list) and (len(value) != 2 or value[0] < 1 or value[0] > value[1]):
             raise ValueError("expected a whole number from 1, or [low, high] with 1 <= low <= high")
         return value
 
@@ -126,7 +124,9 @@ class ExplainSection(Section):
     """How decisions are explained."""
 
     method: str = Field("grad-cam", description=f"one of {', '.join(METHODS)}")
-    layer: str | None = Field(None, description="layer to explain; the last convolution if not given")
+    layer: str | None = Field(
+        None, description="layer to explain; the last convolution if not given"
+    )
 
 
 class ReportSection(Section):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from fedlens.data import ImageDataset, load_dataset
@@ -41,8 +40,13 @@ class Run:
 
     @cached_property
     def dataset(self) -> ImageDataset:
-        """The image set, loaded again; raises ``DataError`` where it is gone or has changed."""
-        dataset = limited(find_dataset(self.config), self.config)
+        """What the run was trained and tested on; raises ``DataError`` as :attr:`image_set`."""
+        return limited(self.image_set, self.config)
+
+    @cached_property
+    def image_set(self) -> ImageDataset:
+        """The whole image set, loaded again; raises ``DataError`` if it is gone or has changed."""
+        dataset = find_dataset(self.config)
         recorded = self.environment.get("dataset", {}).get("checksum")
         if recorded != dataset.checksum:
             raise DataError(
@@ -85,9 +89,7 @@ class Run:
     def test(self) -> Evaluation:
         """The figures on the test split; raises ``RunError`` while the run is not finished."""
         if self.result is None:
-            raise RunError(
-                f"{self.path} is not finished; go on with `fedlens resume {self.path}`."
-            )
+            raise RunError(f"{self.path} is not finished; go on with `fedlens resume {self.path}`.")
         return Evaluation.from_json(self.result["test"])
 
 
@@ -142,6 +144,8 @@ def limited(dataset: ImageDataset, config: Config) -> ImageDataset:
     limit = config.dataset.limit
     if limit is None or limit >= len(dataset.train):
         return dataset
+    from sklearn.model_selection import train_test_split  # a second of start-up, rarely needed
+
     labels = dataset.train.labels
     if limit < dataset.classes:
         raise ConfigError(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fedlens.data import ImageDataset
-from fedlens.explain import blind_area, blind_light
 from fedlens.experiment.gallery import build_gallery
 from fedlens.experiment.opened import Run
 from fedlens.experiment.run import partition_of
 from fedlens.experiment.study_figures import comparable_figures
+from fedlens.explain import blind_area, blind_light
 from fedlens.models.summary import summarise_layers
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report

@@ -22,6 +22,7 @@ from fedlens.training.central import CentralCheckpoint, EpochRecord, train_centr
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.prediction import predict
 
+
 @dataclass(frozen=True)
 class Event:
     """Something that a progress display may show.
@@ -61,9 +62,8 @@ def start_run(
     Raises:
         FedlensError: see the sentences of each room.
     """
-    full = dataset if dataset is not None else find_dataset(config)
-    dataset = limited(full, config)
-    _prepare(config, dataset)
+    dataset = dataset if dataset is not None else find_dataset(config)
+    _prepare(config, limited(dataset, config))
     environment = {
         **describe_environment(),
         "seed": config.seed,
@@ -97,7 +97,7 @@ def resume_run(path: Path, *, watch: Watcher | None = None) -> Run:
     if directory.read_result() is None:
         with directory.lock():
             run = load_run(path)
-            _carry_out(directory, config, run.dataset, run.environment, watch or _silent)
+            _carry_out(directory, config, run.image_set, run.environment, watch or _silent)
     return load_run(path)
 
 
@@ -172,9 +172,8 @@ def _carry_out(
     _write_result(directory, {"seeds": len(folders), "test_accuracy": accuracies})
 
 
-def _single(
-    directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher
-) -> None:
+def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher) -> None:
+    dataset = limited(dataset, config)
     model, parts = _prepare(config, dataset)
     saved = directory.read_checkpoint()
     if saved is None:
@@ -350,5 +349,3 @@ def _line(unit: str, number: int, total: int, record: RoundRecord | EpochRecord)
 
 def _silent(_: Event) -> None:
     return
-
-

@@ -28,6 +28,7 @@ KEPT_CHECKPOINTS = 2
 SMALL_FILE = 16 << 20
 METRICS_FILE = 1 << 30
 TENSOR_FILE = 4 << 30
+METADATA = "fedlens"
 
 
 class RunDirectory:
@@ -118,8 +119,9 @@ class RunDirectory:
             ) from error
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                # Not flock: forked workers would inherit that and hold it after a kill.
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 raise RunError(
                     f"Another process is at work in {self.path}; wait for it, or stop it first."
                 ) from error
@@ -223,7 +225,9 @@ class RunDirectory:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors with a digest of their bytes, atomically."""
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    content = save_safetensors(plain, metadata={**metadata, "digest": _digest(plain)})
+    # One entry, since the order of several differs from one process to the next.
+    described = json.dumps({**metadata, "digest": _digest(plain)}, sort_keys=True)
+    content = save_safetensors(plain, metadata={METADATA: described})
     with atomic_writer(path) as file:
         file.write(content)
 
@@ -238,11 +242,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.stat().st_size > TENSOR_FILE:
             raise RunError(f"{path} is larger than the {TENSOR_FILE:,} bytes that it may have.")
         with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = json.loads((file.metadata() or {})[METADATA])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise RunError(f"Could not read {path}: {error.strerror or error}.") from error
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"{path} is damaged, expected a complete safetensors file.") from error
     if metadata.pop("digest", None) != _digest(tensors):
         raise RunError(f"{path} is damaged: its content does not match its digest.")

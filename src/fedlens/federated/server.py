@@ -184,9 +184,7 @@ class _Server:
         reports = self._engine.train(tasks, finished)
         rows = self._engine.outgoing
         used = [r for r in reports if bool(torch.isfinite(rows[r.slot]).all())]
-        left_out = [
-            LeftOut(r.client, "its update is not finite") for r in reports if r not in used
-        ]
+        left_out = [LeftOut(r.client, "its update is not finite") for r in reports if r not in used]
         updates = [
             Update(r.client, r.examples, r.steps, rows[r.slot, : self._length]) for r in used
         ]

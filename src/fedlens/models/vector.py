@@ -81,7 +81,7 @@ class FlatParameters:
         """
         parameters = trainable(model)
         self.model = model
-        self.vector = get_vector(model) if share is None else share.vector
+        self.vector: Tensor = get_vector(model) if share is None else share.vector
         self.gradient = torch.zeros_like(self.vector)
         values = _split(self.vector, parameters)
         gradients = _split(self.gradient, parameters)
@@ -102,13 +102,17 @@ class FlatParameters:
     def load_state(self, state: Tensor) -> None:
         """Copy ``state`` (P + buffers,) into the network."""
         self.vector.copy_(state[: len(self)])
-        for buffer, part in zip(self.buffers, _split(state[len(self) :], self.buffers), strict=True):
+        for buffer, part in zip(
+            self.buffers, _split(state[len(self) :], self.buffers), strict=True
+        ):
             buffer.copy_(part.view(buffer.shape))
 
     def save_state(self, state: Tensor) -> None:
         """Copy the network's parameters and buffers into ``state`` (P + buffers,)."""
         state[: len(self)].copy_(self.vector)
-        for buffer, part in zip(self.buffers, _split(state[len(self) :], self.buffers), strict=True):
+        for buffer, part in zip(
+            self.buffers, _split(state[len(self) :], self.buffers), strict=True
+        ):
             part.copy_(buffer.reshape(-1))
 
 

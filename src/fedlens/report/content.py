@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedlens.models.summary import LayerSummary
 from fedlens.training.evaluation import Evaluation
+
+__all__ = ["Case", "GalleryGroup", "LayerSummary", "ReportContent", "SeedResult"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +46,6 @@ class GalleryGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerSummary:
-    """One step of the network for its drawing.
-
-    Attributes:
-        name: module name, e.g. ``conv1``.
-        kind: ``Conv2d``, ``MaxPool2d``, ``Linear``, ...
-        detail: e.g. ``3x3, 32 filters``.
-        output_shape: shape of its output without the batch axis, e.g. (32, 26, 26).
-        parameters: number of trainable parameters of its own.
-    """
-
-    name: str
-    kind: str
-    detail: str
-    output_shape: tuple[int, ...]
-    parameters: int
-
-
-@dataclass(frozen=True, eq=False)
 class SeedResult:
     """The final figures of one seed of a repeated run.
 
@@ -92,6 +76,10 @@ class ReportContent:
         total_parameters: trainable parameters of the network.
         client_names: K names (empty in central mode).
         client_label_counts: int (K, L) training examples per client and class, or None.
+        client_sizes: int (K,) training examples per client, or None (then the row sums of
+            ``client_label_counts``, which count an image with several labels several times).
+        input_shape: (C, H, W) of the images, or empty if not known.
+        simulated: the clients were simulated on one machine.
         blind_area: bool (H, W), True where the network cannot see, or None if it sees everything.
         blind_light: (L,) share of each class's light (test split) in the blind area, or None.
         gallery: groups of explained cases.
@@ -117,6 +105,9 @@ class ReportContent:
     total_parameters: int
     client_names: list[str] = field(default_factory=list)
     client_label_counts: npt.NDArray[np.int64] | None = None
+    client_sizes: npt.NDArray[np.int64] | None = None
+    input_shape: tuple[int, ...] = ()
+    simulated: bool = True
     blind_area: npt.NDArray[np.bool_] | None = None
     blind_light: npt.NDArray[np.float64] | None = None
     gallery: list[GalleryGroup] = field(default_factory=list)

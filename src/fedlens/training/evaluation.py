@@ -62,9 +62,7 @@ class Evaluation:
         return cls(**fields)
 
 
-def evaluate_logits(
-    logits: Tensor, targets: Tensor, *, losses: Tensor | None = None
-) -> Evaluation:
+def evaluate_logits(logits: Tensor, targets: Tensor, *, losses: Tensor | None = None) -> Evaluation:
     """Return the figures of ``logits`` (N, L) against ``targets``.
 
     Args:

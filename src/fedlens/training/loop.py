@@ -50,7 +50,12 @@ class LocalRun:
     """
 
     def __init__(
-        self, flat: FlatParameters, client: Client, settings: LocalTraining, loss: Loss, draws: Draws
+        self,
+        flat: FlatParameters,
+        client: Client,
+        settings: LocalTraining,
+        loss: Loss,
+        draws: Draws,
     ) -> None:
         """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet.
 
@@ -89,8 +94,10 @@ class LocalRun:
                 targets = client.targets.index_select(0, rows)
                 flat.gradient.zero_()
                 if self._step is None:
-                    outputs, losses = forward(flat.model, inputs, targets, self._settings, self._loss)
-                    losses.sum().div(len(rows)).backward()  # type: ignore[no-untyped-call]
+                    outputs, losses = forward(
+                        flat.model, inputs, targets, self._settings, self._loss
+                    )
+                    losses.sum().div(len(rows)).backward()
                 else:
                     outputs, losses = self._step(inputs, targets)
                 self._optimizer.step()
@@ -159,7 +166,7 @@ class ShardedStep:
     ) -> tuple[Tensor, Tensor]:
         flat.gradient.zero_()
         outputs, losses = forward(flat.model, *piece, self._settings, self._loss)
-        losses.sum().div(count).backward()  # type: ignore[no-untyped-call]
+        losses.sum().div(count).backward()
         return outputs.detach(), losses.detach()
 
 
@@ -205,5 +212,3 @@ def local_torch_seed(seed: int) -> Iterator[None]:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-

@@ -32,7 +32,5 @@ def build_algorithm(name: str, parameters: Mapping[str, Any]) -> Algorithm:
                 f"{', '.join(allowed)}."
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(
-                f"federation.parameters.{key} is {value!r}, expected a number."
-            )
+            raise ConfigError(f"federation.parameters.{key} is {value!r}, expected a number.")
     return kind(**parameters)

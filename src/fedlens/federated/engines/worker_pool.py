@@ -165,7 +165,14 @@ class WorkerPoolEngine:
         others = [worker.pipe for worker in self._workers if not worker.pipe.closed]
         process = self._context.Process(
             target=_work,
-            args=(theirs, [ours, *others], self._bench, self.incoming, self.outgoing, self._outputs),
+            args=(
+                theirs,
+                [ours, *others],
+                self._bench,
+                self.incoming,
+                self.outgoing,
+                self._outputs,
+            ),
             daemon=True,
         )
         process.start()

@@ -1,0 +1,169 @@
+"""What the methods ask of a network: a layer by its name, its map, its logits, and peace."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from fedlens.errors import ExplanationError
+
+
+@runtime_checkable
+class ExplainableNetwork(Protocol):
+    """A network whose ``forward`` hides the maps that explanations need, and that offers them here.
+
+    A network that does not have these two members is explained as it stands.
+    """
+
+    def explanation_view(self) -> nn.Module:
+        """Return a module over the same weights that computes the same logits step by step.
+
+        It is given images in any memory layout.
+        """
+        ...
+
+    @property
+    def map_layers(self) -> Mapping[str, str]:
+        """Convolution name -> name of the view's module whose output is its activated map.
+
+        In the order of the forward pass: the last one is explained by default.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MapLayer:
+    """Where the map of a layer is found.
+
+    Attributes:
+        network: what is to be run: the network, or its explanation view.
+        module: the module of ``network`` whose output is the map.
+        name: the layer as a person calls it.
+        output_of: name of ``module`` in ``network``.
+        any_layout: ``network`` takes images in any memory layout.
+    """
+
+    network: nn.Module
+    module: nn.Module
+    name: str
+    output_of: str
+    any_layout: bool
+
+
+def find_layer(model: nn.Module, layer: str | None) -> MapLayer:
+    """Return where the map of ``layer`` is found.
+
+    A network that offers an explanation view (:class:`ExplainableNetwork`) is explained through it,
+    and the map of a convolution is its activated one. In any other network the map is the named
+    module's own output: to explain a plain network after its activation, name the activation.
+
+    Args:
+        model: the network, in evaluation mode.
+        layer: name of a convolution, or of any other module with a (B, K, h, w) output; None for
+            the last convolution.
+
+    Raises:
+        ExplanationError: there is no such layer, or no convolution to choose by default.
+    """
+    network, maps = model, dict[str, str]()
+    if isinstance(model, ExplainableNetwork):
+        network, maps = model.explanation_view().eval(), dict(model.map_layers)
+    modules = {name: module for name, module in network.named_modules() if name}
+    choices = list(maps) or [
+        name for name, module in modules.items() if isinstance(module, nn.Conv2d)
+    ]
+    if layer is None:
+        if not choices:
+            raise ExplanationError(
+                f"{type(model).__name__} has no named convolution to explain; name a layer with a "
+                "(B, K, h, w) output, or choose a method that needs none."
+            )
+        layer = choices[-1]
+    output_of = maps.get(layer, layer)
+    if output_of not in modules:
+        convolutions = f"its convolutions are {', '.join(choices)}" if choices else "it has none"
+        raise ExplanationError(
+            f"There is no layer '{layer}' in {type(model).__name__}; {convolutions}."
+        )
+    return MapLayer(network, modules[output_of], layer, output_of, network is not model)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module of ``model`` into evaluation mode, and each back as it was at the end.
+
+    The flags are set directly, because some networks change their weights in ``train()``.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def captured_map(layer: MapLayer) -> Iterator[list[Tensor]]:
+    """Yield a list that a forward pass inside the block fills with the map of ``layer``.
+
+    Run the forward pass under ``torch.no_grad()``. The graph begins at the map, a leaf (B, K, h, w)
+    that requires a gradient: nothing before it is recorded. Gradient mode is on from there to the
+    end of the caller's ``no_grad`` block. The hook is gone when the block ends.
+
+    Raises:
+        ExplanationError: the output of the layer is not (B, K, h, w), or it runs more than once.
+    """
+    maps: list[Tensor] = []
+
+    def begin_graph(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ExplanationError(
+                f"The output of layer '{layer.name}' is {got}, expected maps (B, K, h, w); choose "
+                "a convolution."
+            )
+        if maps:
+            raise ExplanationError(
+                f"Layer '{layer.name}' runs more than once in a forward pass; choose one that runs "
+                "once."
+            )
+        leaf = output.detach().requires_grad_()
+        maps.append(leaf)
+        torch.set_grad_enabled(True)
+        return leaf.clone()  # what follows may work in place, and must not change the map
+
+    handle = layer.module.register_forward_hook(begin_graph)
+    try:
+        yield maps
+    finally:
+        handle.remove()
+
+
+def forward_logits(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (B, L) of ``images`` (B, C, H, W).
+
+    Raises:
+        ExplanationError: the network cannot take such images, or its output is not (B, L).
+    """
+    shape = tuple(images.shape[1:])
+    try:
+        logits = network(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ExplanationError(
+            f"The network cannot take images of the shape (C, H, W) = {shape}, expected images "
+            f"like those it was trained on ({reason})."
+        ) from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ExplanationError(
+            f"The network returned {got} for {len(images)} images, expected logits (B, L)."
+        )
+    return logits

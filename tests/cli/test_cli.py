@@ -1,0 +1,215 @@
+"""The command line as people use and misuse it."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedlens.cli import main
+
+QUICK = [
+    *("--set", "dataset.name=digits"),
+    *("--set", "dataset.limit=300"),
+    *("--set", "federation.clients=3"),
+    *("--set", "federation.rounds=2"),
+    *("--set", "federation.workers=1"),
+]
+
+
+def fedlens(*arguments: str | Path, where: Path | None = None, **environment: str):
+    """Run the command line in this process, as ``main`` would be run in its own."""
+    output, errors = io.StringIO(), io.StringIO()
+    code = 0
+    with (
+        mock.patch.dict(os.environ, {"COLUMNS": "200", **environment}),
+        mock.patch.object(sys, "argv", ["fedlens", *map(str, arguments)]),
+        contextlib.chdir(where or Path.cwd()),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Assert exit code 2 and one sentence that has ``words``, without a traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "first"
+    done = fedlens("run", *QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "Test accuracy" in done.stdout
+    assert "round 2/2" in done.stderr
+    return out
+
+
+def test_a_run_leaves_a_report_and_pictures(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "<html" in page
+    assert "digits" in page
+    figures = list((run / "figures").iterdir())
+    assert {f.suffix for f in figures} == {".png", ".svg"}
+
+
+def test_json_is_all_that_is_printed(run: Path) -> None:
+    done = fedlens("resume", run, "--json")
+    content = json.loads(done.stdout)
+    assert content["run"] == str(run)
+    assert len(content["test_accuracy"]) == 1
+    assert done.stderr == ""
+
+
+def test_the_report_can_be_written_again(run: Path) -> None:
+    before = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert fedlens("report", run).returncode == 0
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_explain_gives_the_five_parts(run: Path, tmp_path: Path) -> None:
+    done = fedlens("explain", run, "--index", 3, "--index", 5, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout)["cases"]
+    assert [case["index"] for case in cases] == [3, 5]
+    for case in cases:
+        assert {"predicted_class", "confidence", "map", "layer"} <= set(case)
+        assert np.array(case["map"]).shape == (28, 28)
+        assert case["layer"] == "conv3"
+    assert json.loads(done.stdout)["blind_pixels"] == 28 * 28 - 22 * 22
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_explain_marks_the_blind_area_in_words(run: Path, tmp_path: Path) -> None:
+    done = fedlens("explain", run, "--out", tmp_path)
+    assert "cannot see 300 of 784 pixels" in done.stdout
+
+
+def test_explain_takes_an_image_file(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.fromarray(np.full((50, 80, 3), 90, dtype=np.uint8)).save(file)
+    done = fedlens("explain", run, "--image", file, "--class", "7", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "unknown" in done.stdout
+
+
+def test_explain_refuses_what_is_not_there(run: Path, tmp_path: Path) -> None:
+    refused(fedlens("explain", run, "--index", 99_999), "99999", "expected from 0 to")
+    refused(fedlens("explain", run, "--class", "Unicorn"), "Unicorn", "expected one of")
+    refused(fedlens("explain", run, "--layer", "conv9"), "conv9", "conv3")
+    refused(fedlens("explain", run, "--split", "exam"), "exam", "validation")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    refused(fedlens("explain", run, "--image", broken), "broken.png")
+
+
+def test_partition_shows_a_table_and_a_heatmap(tmp_path: Path) -> None:
+    done = fedlens("partition", *QUICK, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "distance" in done.stdout
+    assert {f.name for f in tmp_path.iterdir()} == {"partition.png", "partition.svg"}
+    content = json.loads(fedlens("partition", *QUICK, "--out", tmp_path, "--json").stdout)
+    assert sum(client["size"] for client in content["clients"]) == 300
+
+
+def test_datasets_list_and_check() -> None:
+    rows = json.loads(fedlens("datasets", "list", "--json").stdout)
+    names = {row["name"] for row in rows}
+    assert {"fashion-mnist", "digits", "pathmnist", "chestmnist"} <= names
+    done = fedlens("datasets", "check", "digits", "--json")
+    content = json.loads(done.stdout)
+    assert sum(sum(counts) for counts in content["counts"].values()) == 1797
+
+
+def test_datasets_import_then_run(tmp_path: Path) -> None:
+    stream = np.random.default_rng(0)
+    for name, level in (("cat", 60), ("dog", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = np.clip(stream.normal(level, 20, (30 + number, 40)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    out = tmp_path / "pets.npz"
+    done = fedlens("datasets", "import", tmp_path / "photos", "--out", out)
+    assert done.returncode == 0, done.stderr
+    done = fedlens(
+        "run", "--set", f"dataset.path={out}", "--set", "federation.clients=2",
+        "--set", "federation.rounds=2", "--set", "partition.minimum=2", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "cat" in done.stdout
+
+
+def test_what_a_person_does_wrong_is_one_sentence(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(fedlens("run", "--set", "local.learning_rate=1", "--out", out), "local.learning_rate")
+    refused(fedlens("run", tmp_path / "missing.toml", "--out", out), "missing.toml")
+    refused(fedlens("run", "--preset", "second", "--out", out), "second", "first, paper")
+    refused(fedlens("run", "--mode", "swarm", "--out", out), "swarm", "federated, central")
+    refused(fedlens("run", "--set", "dataset.path=/no/such.npz", "--out", out), "/no/such.npz")
+    refused(fedlens("run", *QUICK, "--set", "federation.clients=999", "--out", out), "999")
+    refused(fedlens("resume", tmp_path), "not a run directory")
+    refused(fedlens("report", tmp_path), "not a run directory")
+    refused(fedlens("datasets", "check", "imagenet"), "imagenet")
+    refused(fedlens("datasets", "import", tmp_path / "none", "--out", tmp_path / "x.npz"), "none")
+    assert not out.exists()
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_without_the_image_set_the_embedded_one_is_used_and_said(tmp_path: Path) -> None:
+    done = fedlens(
+        "run", "--quick", "--or-embedded", "--set", "federation.clients=3", "--out", tmp_path / "run",
+        FEDLENS_DATA=str(tmp_path), FEDLENS_CACHE=str(tmp_path / "cache"),
+        http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "embedded set 'digits'" in done.stderr.replace("\n", " ")
+    assert "embedded set" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_runs_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for name in ("first", "first-2"):
+        done = fedlens("run", *QUICK, "--json", where=tmp_path)
+        assert json.loads(done.stdout)["run"] == f"runs/{name}"
+    refused(fedlens("run", *QUICK, "--out", "runs/first", where=tmp_path), "is not empty")
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    commands = [
+        ["run"], ["resume"], ["report"], ["explain"], ["partition"],
+        ["datasets", "list"], ["datasets", "check"], ["datasets", "import"],
+    ]  # fmt: skip
+    for words in commands:
+        done = fedlens(*words, "--help")
+        assert done.returncode == 0
+        assert f"fedlens {' '.join(words)}" in done.stdout.split("Usage")[1].split("\n", 1)[1]
+
+
+def test_the_installed_command_ends_with_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("fedlens")
+    done = subprocess.run(
+        [command, "resume", tmp_path], capture_output=True, text=True, check=False
+    )
+    refused(done, "not a run directory")
+
+
+def test_version() -> None:
+    import fedlens as package
+
+    assert fedlens("--version").stdout.strip() == package.__version__

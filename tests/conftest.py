@@ -1,0 +1,27 @@
+"""What all tests share: where the real images are, and that none is skipped silently in CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real images that FEDLENS_DATA names."""
+    folder = os.environ.get("FEDLENS_DATA")
+    if not folder:
+        pytest.skip("FEDLENS_DATA is not set: it names the folder of real images")
+    return Path(folder)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """In CI a skipped test is a failed one: nothing is left out in silence."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"

@@ -1,0 +1,382 @@
+"""Runs: what they leave behind, and that stopping changes nothing."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import fedlens
+from fedlens.data import load_dataset
+from fedlens.errors import DataError, FedlensError, RunError
+from fedlens.experiment.config import Config, parse_config
+from fedlens.experiment.opened import load_run
+from fedlens.experiment.run import Event, resume_run, start_run
+from fedlens.experiment.run_directory import RunDirectory, read_tensors, write_tensors
+from fedlens.training import evaluate_logits, predict
+
+SMALL = [
+    "dataset.name=digits",
+    "dataset.limit=300",
+    "federation.clients=4",
+    "federation.rounds=6",
+    "partition.minimum=5",
+    "local.lr=0.05",
+]
+
+
+def config(**changes) -> Config:
+    content = {
+        "dataset": {"name": "digits", "limit": 300},
+        "partition": {"scheme": "dirichlet", "minimum": 5},
+        "federation": {"clients": 4, "rounds": 3, "workers": 1},
+        "local": {"optimizer": "adam", "lr": 0.001},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            content.setdefault(section, {})[name] = value
+        else:
+            content[section] = value
+    return parse_config(content)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> fedlens.Run:
+    return start_run(config(), tmp_path_factory.mktemp("runs") / "first")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from fedlens.cli import main; main()", *arguments]
+
+
+def start(out: Path, *more: str, rounds: int = 6, **options) -> subprocess.Popen[str]:
+    sets = [part for value in [*SMALL, f"federation.rounds={rounds}"] for part in ("--set", value)]
+    return subprocess.Popen(
+        command("run", *sets, "--out", str(out), *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def lines(out: Path) -> int:
+    file = out / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while lines(out) < count and process.poll() is None:
+        time.sleep(0.002)
+
+
+def test_a_run_directory_holds_what_is_promised(finished: fedlens.Run) -> None:
+    names = {entry.name for entry in finished.path.iterdir()}
+    assert {
+        "config.toml",
+        "metrics.jsonl",
+        "ledger.json",
+        "model.safetensors",
+        "checkpoints",
+        "environment.json",
+        "result.json",
+    } <= names
+    assert [line["round"] for line in finished.history] == [1, 2, 3]
+    assert not [name for name in names if name.endswith(".part")]
+    ledger = json.loads((finished.path / "ledger.json").read_text())
+    assert ledger["guarantee"].startswith("none")
+
+
+def test_a_run_can_be_opened_and_its_figures_found_again(finished: fedlens.Run) -> None:
+    run = fedlens.load_run(finished.path)
+    outputs = predict(run.model, run.dataset.test.images)
+    again = evaluate_logits(outputs, run.dataset.test.labels)
+    assert again.accuracy == run.test.accuracy
+    assert run.config == finished.config
+    last = run.history[-1]["validation"]["accuracy"]
+    measured = predict(run.model, run.dataset.validation.images)
+    assert evaluate_logits(measured, run.dataset.validation.labels).accuracy == last
+
+
+def test_the_same_configuration_gives_the_same_model_file(finished, tmp_path: Path) -> None:
+    again = start_run(config(federation__workers=2), tmp_path / "again")
+    one = (finished.path / "model.safetensors").read_bytes()
+    assert one == (again.path / "model.safetensors").read_bytes()
+
+
+def test_another_seed_gives_another_model(finished, tmp_path: Path) -> None:
+    other = start_run(config(seed=43), tmp_path / "other")
+    one, two = (read_tensors(r.path / "model.safetensors")[0] for r in (finished, other))
+    assert not torch.equal(one["conv2.weight"], two["conv2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "epochs", "moments"),
+    [("federated", 1, [(0, 0.0), (3, 0.05), (6, 0.0)]), ("central", 6, [(2, 0.02)])],
+)
+def test_kill_at_any_moment_then_resume_gives_the_same_bytes(
+    mode: str, epochs: int, moments: list[tuple[int, float]], tmp_path: Path
+) -> None:
+    more = ["--mode", mode, "--set", f"local.epochs={epochs}"]
+    for number, (after, delay) in enumerate(moments):
+        out = tmp_path / f"killed-{number}"
+        process = start(out, *more)
+        while not (out / "config.toml").exists() and process.poll() is None:
+            time.sleep(0.002)
+        wait_for(out, after, process)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        resumed = resume_run(out)
+        assert len(resumed.history) == 6
+        expected = start_run(resumed.config, tmp_path / f"whole-{number}")
+        one, other = (r.path / "model.safetensors" for r in (resumed, expected))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, rounds=500)
+    wait_for(out, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"fedlens resume {out}" in errors.replace("\n", " ")
+    assert "Traceback" not in errors
+    assert load_run(out).result is None
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def small_files() -> None:  # a write past this size fails as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = start(out, preexec_fn=small_files)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "Could not write" in errors
+    assert "Traceback" not in errors
+    assert not list(out.rglob("*.part"))
+    resumed = resume_run(out)
+    assert len(resumed.history) == 6
+
+
+def test_repeats_are_runs_of_their_own_and_resume_as_one(tmp_path: Path) -> None:
+    run = start_run(config(repeats=2), tmp_path / "two")
+    assert [part.config.seed for part in run.parts] == [42, 43]
+    alone = start_run(config(seed=43), tmp_path / "alone")
+    assert (run.parts[1].path / "model.safetensors").read_bytes() == (
+        alone.path / "model.safetensors"
+    ).read_bytes()
+    assert run.model is run.parts[0].model
+
+
+def test_progress_runs_from_the_start_to_the_end(tmp_path: Path) -> None:
+    events: list[Event] = []
+    start_run(config(repeats=2), tmp_path / "two", watch=events.append)
+    done = [event.done for event in events]
+    assert done == sorted(done)
+    assert done[-1] == events[-1].total == 6
+
+
+def test_a_finished_run_is_left_as_it_is(finished: fedlens.Run) -> None:
+    before = {f: f.stat().st_mtime_ns for f in finished.path.rglob("*") if f.is_file()}
+    resume_run(finished.path)
+    assert before == {f: f.stat().st_mtime_ns for f in finished.path.rglob("*") if f.is_file()}
+
+
+def copy_unfinished(finished: fedlens.Run, to: Path) -> RunDirectory:
+    import shutil
+
+    shutil.copytree(finished.path, to)
+    (to / "result.json").unlink()
+    return RunDirectory(to)
+
+
+def test_a_checkpoint_cut_in_half_is_named_and_the_one_before_it_works(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    last = directory.checkpoint_files()[-1]
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    with pytest.raises(RunError, match=f"{last.name} is damaged; delete that file"):
+        resume_run(directory.path)
+    last.unlink()
+    resume_run(directory.path)
+    one = (finished.path / "model.safetensors").read_bytes()
+    assert one == (directory.path / "model.safetensors").read_bytes()
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    last = directory.checkpoint_files()[-1]
+    content = bytearray(last.read_bytes())
+    content[-1000] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(RunError, match="damaged"):
+        resume_run(directory.path)
+
+
+def test_a_metrics_line_cut_short_is_written_again(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    whole = directory.metrics_file.read_bytes()
+    directory.metrics_file.write_bytes(whole + b'{"round": 4, "sec')
+    run = resume_run(directory.path)
+    assert len(run.history) == 3
+    assert directory.metrics_file.read_bytes() == whole
+
+
+def test_lost_metrics_are_not_passed_over(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    directory.metrics_file.write_bytes(b"")
+    with pytest.raises(RunError, match="lines were lost"):
+        resume_run(directory.path)
+
+
+def test_a_run_directory_of_another_version_is_refused(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    text = directory.config_file.read_text().replace("format = 1", "format = 99")
+    directory.config_file.write_text(text)
+    with pytest.raises(RunError, match="format 99, expected 1"):
+        load_run(directory.path)
+
+
+def test_what_is_not_a_run_directory_is_refused(tmp_path) -> None:
+    with pytest.raises(RunError, match="not a run directory"):
+        load_run(tmp_path)
+    with pytest.raises(RunError, match="not a run directory"):
+        load_run(tmp_path / "missing")
+
+
+def test_weights_that_were_changed_are_refused(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    tensors, metadata = read_tensors(directory.model_file)
+    tensors.pop("output.bias")
+    write_tensors(directory.model_file, tensors, metadata)
+    with pytest.raises(RunError, match="does not hold the weights"):
+        _ = load_run(directory.path).model
+
+
+def test_a_run_whose_images_changed_is_not_resumed(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    environment = json.loads(directory.environment_file.read_text())
+    environment["dataset"]["checksum"] = "0" * 64
+    directory.environment_file.write_text(json.dumps(environment))
+    with pytest.raises(DataError, match="checksum"):
+        resume_run(directory.path)
+
+
+def test_two_processes_never_write_the_same_run(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    with directory.lock():
+        done = subprocess.run(
+            command("resume", str(directory.path)), capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert "Another process is at work" in done.stderr
+    resume_run(directory.path)
+
+
+def test_workers_that_outlive_a_killed_server_do_not_hold_its_lock(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    script = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        "from fedlens.experiment.run_directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).lock():\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(20)\n"
+        "    else:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, directory.path], check=False, stderr=subprocess.DEVNULL
+    )
+    with directory.lock():
+        assert directory.config_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"federation__clients": 301}, "clients"),
+        ({"federation__clients": 100, "partition__minimum": 5}, "100"),
+        ({"partition": {"scheme": "classes", "classes_per_client": 11}}, "11"),
+        ({"partition": {"scheme": "group"}}, "group"),
+        (
+            {
+                "partition": {"scheme": "class-lists", "class_lists": {"a": ["Shirt"]}},
+                "federation": {"rounds": 1},
+            },
+            "Shirt",
+        ),
+        ({"dataset": {"name": "digits", "limit": 100}, "federation__clients": 101}, "101"),
+    ],
+)
+def test_what_cannot_be_run_is_found_before_anything_is_made(changes, words, tmp_path) -> None:
+    with pytest.raises(FedlensError, match=words):
+        start_run(config(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_that_is_not_empty_is_not_written_to(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="is not empty"):
+        start_run(config(), tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(RunError, match="Could not write"):
+        start_run(config(), file / "run")
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(RunError, match="Could not write"):
+            start_run(config(), tmp_path / "run")
+        tmp_path.chmod(0o700)
+
+
+def test_a_multilabel_set_trains_and_is_measured_by_auc(data_folder, tmp_path) -> None:
+    path = data_folder / "medmnist" / "chestmnist_like_nih1000.npz"
+    content = {
+        "dataset": {"path": str(path)},
+        "partition": {"scheme": "iid"},
+        "federation": {"clients": 3, "rounds": 2, "workers": 1},
+    }
+    run = start_run(parse_config(content), tmp_path / "chest")
+    assert run.test.auc is not None
+    assert len(run.test.auc) == 14
+    assert run.config.dataset.name is None
+
+
+def test_the_api_of_the_readme(data_folder, tmp_path) -> None:
+    data = load_dataset("fashion-mnist", path=data_folder / "fashion-mnist")
+    small = data.train.subset(torch.arange(600))
+    clients = fedlens.partition(small, "dirichlet", clients=5, alpha=0.5, seed=42)
+    model = fedlens.build_model("paper-cnn", in_channels=1, classes=10, image_size=28, seed=42)
+    result = fedlens.federate(
+        model,
+        clients,
+        algorithm=fedlens.FedAvg(),
+        rounds=2,
+        local=fedlens.LocalTraining(
+            epochs=1, batch_size=32, optimizer="sgd", lr=0.05, momentum=0.0
+        ),
+        cohort=None,
+        workers=2,
+        seed=42,
+        loss=None,
+        progress=None,
+    )
+    assert len(result.history) == 2
+    images = data.test.images[:8]
+    explanation = fedlens.explain(result.model, images, method="grad-cam", target=None, layer=None)
+    assert explanation.values.shape == (8, 28, 28)
