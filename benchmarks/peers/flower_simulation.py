@@ -96,6 +96,9 @@ def simulate(
     torch.set_num_threads(arguments.cpus)
     torch.manual_seed(arguments.seed)
     model = PaperCNN()
+    if arguments.weights is not None:
+        vector = torch.from_numpy(np.load(arguments.weights, allow_pickle=False))
+        torch.nn.utils.vector_to_parameters(vector, model.parameters())
     test_images, test_labels = tensors(test[0], test[1].astype(np.int64))
     rounds: list[dict[str, float]] = []
 
@@ -192,6 +195,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--cpus", type=int, default=2, help="clients that train at the same time")
     parser.add_argument("--seed", type=int, default=42, help="of the initial weights")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="initial weights instead: .npy, float32 (65354,), layer by layer",
+    )
     arguments = parser.parse_args()
     leave_the_network()
 
@@ -233,7 +241,7 @@ def main() -> None:
                     "rounds": arguments.rounds,
                     "batch_size": arguments.batch_size,
                     "cpus": arguments.cpus,
-                    "seed": arguments.seed,
+                    "seed": arguments.seed if arguments.weights is None else None,
                 },
                 "rounds": rounds,
                 "first_round_seconds": rounds[0]["seconds"],

@@ -5,6 +5,7 @@ a full disk sees the old file or the new one, never a part.
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -57,6 +58,17 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON to ``path`` atomically; NaN is refused (``ValueError``)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """Return plain JSON values with None in the place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

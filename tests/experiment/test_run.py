@@ -380,3 +380,11 @@ def test_the_api_of_the_readme(data_folder, tmp_path) -> None:
     images = data.test.images[:8]
     explanation = fedlens.explain(result.model, images, method="grad-cam", target=None, layer=None)
     assert explanation.values.shape == (8, 28, 28)
+
+
+def test_a_run_that_diverges_ends_with_figures_and_not_with_a_traceback(tmp_path: Path) -> None:
+    for lr in (1e9, 50.0):
+        run = start_run(config(local={"optimizer": "sgd", "lr": lr}), tmp_path / f"lr-{lr}")
+        assert len(run.history) == 3
+        json.loads(run.path.joinpath("metrics.jsonl").read_text().splitlines()[-1])
+        assert 0 <= run.test.accuracy <= 1

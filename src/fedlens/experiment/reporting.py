@@ -51,6 +51,8 @@ def report_content(run: Run) -> ReportContent:
         total_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         client_names=[] if clients is None else list(clients.names),
         client_label_counts=None if clients is None else clients.label_counts(),
+        client_sizes=None if clients is None else np.array([len(c) for c in clients]),
+        input_shape=shape,
         blind_area=None if sees_all else blind.numpy(),
         blind_light=None
         if sees_all

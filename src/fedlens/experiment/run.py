@@ -16,7 +16,7 @@ from fedlens.experiment.opened import Run, find_dataset, limited, load_run, part
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
 from fedlens.federated.algorithms import build_algorithm
-from fedlens.files import write_json
+from fedlens.files import without_nan, write_json
 from fedlens.models import build_model
 from fedlens.training.central import CentralCheckpoint, EpochRecord, train_centrally
 from fedlens.training.evaluation import Evaluation, evaluate_logits
@@ -287,7 +287,7 @@ def _federated(
 
 def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
     unit = "round" if "round" in history[-1] else "epoch"
-    best = max(history, key=lambda line: line["validation"]["accuracy"])
+    best = max(history, key=lambda line: line["validation"]["accuracy"] or 0)
     return {
         "test": test.to_json(),
         f"{unit}s": len(history),
@@ -302,7 +302,7 @@ def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str,
 
 
 def _write_result(directory: RunDirectory, content: dict[str, Any]) -> None:
-    write_json(directory.result_file, content)
+    write_json(directory.result_file, without_nan(content))
 
 
 def _class_number(entry: str | int, dataset: ImageDataset) -> int:

@@ -22,7 +22,14 @@ from torch import Tensor
 
 from fedlens.errors import RunError
 from fedlens.experiment.config import FORMAT, Config, parse_config, write_config
-from fedlens.files import atomic_writer, read_bytes, write_bytes, write_json, write_text
+from fedlens.files import (
+    atomic_writer,
+    read_bytes,
+    without_nan,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 KEPT_CHECKPOINTS = 2
 SMALL_FILE = 16 << 20
@@ -130,10 +137,16 @@ class RunDirectory:
             os.close(handle)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl`` and flush it to the disk; raises ``RunError``."""
+        """Append one line to ``metrics.jsonl`` and flush it to the disk.
+
+        Numbers that are not finite become null: a diverged run is a result too.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         try:
             with self.metrics_file.open("ab") as file:
-                file.write((json.dumps(line, allow_nan=False) + "\n").encode())
+                file.write((json.dumps(without_nan(line), allow_nan=False) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
+
+from fedlens.files import without_nan
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,12 +46,21 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain JSON values; NaN becomes None."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {
+            key: without_nan(value.tolist() if isinstance(value, np.ndarray) else value)
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Evaluation":
-        """Rebuild what :meth:`to_json` wrote; raises ``KeyError`` where a figure is missing."""
+        """Rebuild what :meth:`to_json` wrote; None becomes NaN.
+
+        Raises:
+            KeyError, TypeError, ValueError: a figure is missing, unknown, or of another kind.
+        """
         fields = dict(content)
+        for key in ("loss", "accuracy", "macro_f1"):
+            fields[key] = np.nan if fields[key] is None else float(fields[key])
         for key in ("precision", "recall", "f1", "class_loss", "auc"):
             if fields[key] is not None:
                 fields[key] = np.array(
@@ -75,7 +85,7 @@ def evaluate_logits(logits: Tensor, targets: Tensor, *, losses: Tensor | None = 
 
     if losses is None:
         losses = default_loss(logits, targets)
-    per_example = losses.to(torch.float64).numpy()
+    per_example = losses.double().numpy()
     truth = targets.numpy()
     if targets.dim() == 1:
         return _multiclass(logits, truth, per_example)
@@ -140,13 +150,3 @@ def _multilabel(logits: Tensor, truth: npt.NDArray[Any], losses: Floats) -> Eval
         confusion=None,
         auc=np.array(auc),
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
