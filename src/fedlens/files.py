@@ -7,7 +7,7 @@ a full disk sees the old file or the new one, never a part.
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,13 +25,11 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
+        with temporary.open("xb") as file:  # with the permissions that the umask leaves
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise RunError(

@@ -91,6 +91,9 @@ def test_the_paper_preset_is_the_studys_protocol() -> None:
         ("privacy.mechanism=gaussian", ["privacy.mechanism", "none"]),
         ("mode=swarm", ["mode", "swarm", "federated", "central"]),
         ("seed=-1", ["seed", "-1"]),
+        ("seed=true", ["seed", "True"]),
+        ("dataset.path=''", ["dataset.path"]),
+        ("local.batch_size=1180591620717411303424", ["local.batch_size"]),
         ("local.shards=2", ["local.shards", "federated"]),
         ("local.lr", ["--set", "key=value"]),
         ("=3", ["--set", "key=value"]),
@@ -144,6 +147,19 @@ def test_quick_is_small_and_keeps_the_rest() -> None:
     quick = quick_values(load_config(preset="paper"))
     assert (quick.repeats, quick.dataset.limit, quick.local.epochs) == (1, 2000, 2)
     assert quick.local.optimizer == "adam"
+
+
+def test_the_examples_of_the_help_are_valid() -> None:
+    """Each stands on the preset that the command starts from."""
+    for values in (
+        ["partition.scheme=classes", "federation.rounds=20"],
+        ["dataset.path=scans.npz", "partition.scheme=group"],
+        ["partition.scheme=classes", "partition.classes_per_client=2"],
+        ["partition.alpha=0.1", "federation.clients=20"],
+        ["partition.scheme=iid"],
+    ):
+        load_config(preset="first", overrides=values)
+    load_config(preset="paper", overrides=["repeats=1"])
 
 
 def test_every_key_is_described() -> None:

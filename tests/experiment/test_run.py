@@ -316,6 +316,18 @@ def test_workers_that_outlive_a_killed_server_do_not_hold_its_lock(finished, tmp
             "Shirt",
         ),
         ({"dataset": {"name": "digits", "limit": 100}, "federation__clients": 101}, "101"),
+        ({"dataset": {"name": "digits", "limit": 1288}}, "limit"),
+        ({"explain__layer": "conv9"}, "conv9"),
+        (
+            {
+                "partition": {
+                    "scheme": "class-lists",
+                    "class_lists": {"a": [0, 1, 2, 3, 4], "b": [5, 6, 7, 8, 9]},
+                },
+                "federation": {"cohort": 3},
+            },
+            "cohort",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_found_before_anything_is_made(changes, words, tmp_path) -> None:
@@ -388,3 +400,91 @@ def test_a_run_that_diverges_ends_with_figures_and_not_with_a_traceback(tmp_path
         assert len(run.history) == 3
         json.loads(run.path.joinpath("metrics.jsonl").read_text().splitlines()[-1])
         assert 0 <= run.test.accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seed = 42", "seed = 7"),
+        ("lr = 0.001", "lr = 0.01"),
+        ('mode = "federated"', 'mode = "central"'),
+        ("limit = 300", "limit = 200"),
+    ],
+)
+def test_a_configuration_that_was_edited_is_not_resumed(finished, tmp_path, old, new) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    text = directory.config_file.read_text()
+    assert old in text
+    directory.config_file.write_text(text.replace(old, new))
+    with pytest.raises(RunError, match="was changed after the run had begun"):
+        resume_run(directory.path)
+
+
+def test_the_number_of_workers_may_change_on_the_way(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    directory.checkpoint_files()[-1].unlink()
+    text = directory.config_file.read_text()
+    directory.config_file.write_text(text.replace("workers = 1", "workers = 2"))
+    resume_run(directory.path)
+    one = (finished.path / "model.safetensors").read_bytes()
+    assert one == (directory.path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["environment.json", "result.json", "metrics.jsonl", "config.toml"]
+)
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "5", "{}\n", '{"test": 5}\n', '{"dataset": 5}', "[" * 100_000, "\x00\xff"],
+)
+def test_damaged_files_are_one_sentence(finished, tmp_path, name: str, content: str) -> None:
+    import shutil
+
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    (path / name).write_text(content)
+    with pytest.raises(FedlensError) as caught:
+        run = load_run(path)
+        _ = run.test, run.model, run.dataset
+    assert "\n" not in str(caught.value)[:200]
+
+
+def test_a_run_that_was_killed_before_it_began_can_begin_again(finished, tmp_path) -> None:
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "environment.json").write_text("{}")
+    (out / ".config.toml.0123.part").write_text("half")
+    run = start_run(config(), out)
+    assert (run.path / "model.safetensors").read_bytes() == (
+        finished.path / "model.safetensors"
+    ).read_bytes()
+    assert not list(out.glob(".*.part"))
+
+
+def test_a_refused_directory_is_left_without_a_trace(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError):
+        start_run(config(), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_written_files_have_the_permissions_that_the_umask_leaves(tmp_path) -> None:
+    from fedlens.files import write_text
+
+    old = os.umask(0o077)
+    try:
+        write_text(tmp_path / "secret.txt", "x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "secret.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_diverged_multilabel_run_ends_with_figures(data_folder, tmp_path) -> None:
+    path = data_folder / "medmnist" / "chestmnist_like_nih1000.npz"
+    content = {
+        "mode": "central",
+        "dataset": {"path": str(path)},
+        "local": {"optimizer": "sgd", "lr": 1e4, "epochs": 2},
+    }
+    run = start_run(parse_config(content), tmp_path / "chest")
+    assert run.test.auc is not None

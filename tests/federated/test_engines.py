@@ -1,5 +1,6 @@
 """Engines: the same bits whoever runs the clients, whatever dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -190,3 +191,70 @@ def test_shared_memory_is_seen_by_a_forked_process() -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert tensor.tolist() == [[0, 0], [0, 7.0], [0, 0]]
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_gives_the_same_bits_for_any_number_of_workers(momentum) -> None:
+    """``momentum=None`` averages over a count of batches, a buffer of whole numbers."""
+    stream = torch.Generator().manual_seed(0)
+    clients = [Client(torch.randn(12, 4, generator=stream), torch.arange(12) % 2) for _ in range(5)]
+    model = nn.Sequential(nn.BatchNorm1d(4, momentum=momentum), nn.Linear(4, 2))
+    states = []
+    for workers in (1, 2, 3):
+        with pytest.warns(UserWarning, match="BatchNorm"):
+            result = federate(
+                model, clients, algorithm=FedAvg(), rounds=2, local=LOCAL, workers=workers
+            )
+        states.append(result.model.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+        assert torch.equal(value, states[2][name]), name
+
+
+def test_bfloat16_gives_the_same_bits_for_any_number_of_workers() -> None:
+    local = LocalTraining(batch_size=8, lr=0.05, precision="bfloat16")
+    one, two = run(1, local=local), run(2, local=local)
+    assert torch.equal(get_vector(one.model), get_vector(two.model))
+
+
+def test_no_more_workers_are_started_than_there_is_work() -> None:
+    from fedlens.federated.engines import InProcessEngine, build_engine
+
+    bench = Workbench(paper_cnn(), unequal_clients()[:1], LOCAL, default_loss, 0, None)
+    engine = build_engine(bench, workers=100_000, largest_cohort=1, validation_examples=0)
+    assert isinstance(engine, InProcessEngine)
+
+
+def test_a_worker_that_cannot_be_started_is_one_sentence_and_leaves_nobody(monkeypatch) -> None:
+    started = []
+    real = multiprocessing.get_context("fork").Process.start
+
+    def failing(process) -> None:
+        if started:
+            raise OSError(12, "Cannot allocate memory")
+        real(process)
+        started.append(process.pid)
+
+    monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", failing)
+    with pytest.raises(FedlensError, match=r"Cannot allocate memory; use fewer workers"):
+        pool(unequal_clients(), 2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
+def test_ctrl_c_is_held_back_while_a_worker_is_forked(monkeypatch) -> None:
+    """A signal that lands inside the fork is raised right after it, and nobody is left behind."""
+    engine = pool(unequal_clients(), 1)
+    real = multiprocessing.get_context("fork").Process.start
+
+    def interrupted(process) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        real(process)
+
+    monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine._start()
+        assert len(engine._workers) == 2
+    finally:
+        engine.close()

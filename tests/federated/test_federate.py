@@ -322,3 +322,80 @@ def test_each_round_measures_the_new_global_model() -> None:
     assert math.isclose(measured.loss, expected.loss, rel_tol=1e-5)
     assert measured.accuracy == expected.accuracy
     assert result.history[-1].to_json()["validation"]["accuracy"] == expected.accuracy
+
+
+def test_a_loss_that_is_already_a_mean_is_refused() -> None:
+    """Trained with, it would shrink the step by the batch size without a word."""
+    with pytest.raises(ConfigError, match=r"shape \(\) for 4 examples.*one value per example"):
+        federate(
+            paper_cnn(),
+            [pictures(4)],
+            algorithm=FedAvg(),
+            rounds=1,
+            local=LocalTraining(),
+            loss=nn.functional.cross_entropy,
+        )
+
+
+def test_labels_that_lack_the_models_last_classes_are_measured() -> None:
+    """Five outputs, labels 0 to 2: a subset, or specialists."""
+    model = nn.Linear(2, 5)
+    client = Client(torch.rand(9, 2), torch.arange(9) % 3)
+    result = federate(
+        model,
+        [client],
+        algorithm=FedAvg(),
+        rounds=1,
+        local=LocalTraining(),
+        validation=client,
+    )
+    record = result.history[0]
+    assert record.validation is not None
+    assert record.clients[0].accuracy == pytest.approx(record.validation.accuracy)
+
+
+def test_a_diverged_model_has_no_flattering_client_figures() -> None:
+    logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [math.nan, math.nan], [math.inf, 0.0]])
+    figures = evaluate_logits(logits, torch.tensor([0, 0, 1, 1]))
+    loss, _ = mix_weighted(figures, torch.tensor([3, 1]))
+    assert loss is not None
+    assert math.isnan(loss)
+    # whoever holds only the class that is well is told so
+    loss, accuracy = mix_weighted(figures, torch.tensor([3, 0]))
+    assert loss == pytest.approx(math.log1p(math.exp(-5.0)))
+    assert accuracy == 1.0
+
+
+def test_validation_targets_that_are_not_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leave validation out"):
+        federate(
+            point(),
+            [holder(0.0)],
+            algorithm=FedAvg(),
+            rounds=1,
+            local=LocalTraining(),
+            loss=quadratic,
+            validation=holder(1.0),
+        )
+
+
+def test_one_output_column_is_not_a_choice_of_class() -> None:
+    def binary(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.softplus(outputs[:, 0] * (1 - 2 * targets))
+
+    client = Client(torch.rand(8, 2), torch.arange(8) % 2)
+    result = federate(
+        nn.Linear(2, 1),
+        [client],
+        algorithm=FedAvg(),
+        rounds=1,
+        local=LocalTraining(),
+        loss=binary,
+    )
+    assert result.history[0].train_accuracy is None
+
+
+def test_minus_zero_survives_one_client() -> None:
+    weights = torch.tensor([-0.0, 1.0])
+    state = FedAvg().aggregate(ServerState(torch.ones(2)), [Update(0, 3, 1, weights)])
+    assert torch.signbit(state.parameters).tolist() == [True, False]

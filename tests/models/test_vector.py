@@ -52,7 +52,7 @@ def test_frozen_parameters_stay_out() -> None:
 def test_the_state_carries_running_statistics() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     flat = FlatParameters(model)
-    assert flat.state_length == (6 + 2) + (2 + 2) + (2 + 2)
+    assert flat.state_length == (6 + 2) + (2 + 2) + (2 + 2) + 1  # the last counts batches
     state = torch.arange(flat.state_length, dtype=torch.float32)
     flat.load_state(state)
     assert model[1].running_mean.tolist() == [12.0, 13.0]

@@ -33,6 +33,13 @@ class Client:
             )
         if len(self) == 0:
             raise DataError("A client has no examples, expected at least one.")
+        if self.indices is not None:
+            low, high = int(self.indices.min()), int(self.indices.max())
+            if low < 0 or high >= len(self.inputs):
+                raise DataError(
+                    f"A client's indices run from {low} to {high}, expected 0 to "
+                    f"{len(self.inputs) - 1}."
+                )
 
     def __len__(self) -> int:
         """Return the number of examples."""

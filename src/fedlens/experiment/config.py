@@ -26,7 +26,7 @@ SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DatasetSection(Section):
@@ -35,7 +35,7 @@ class DatasetSection(Section):
     name: str | None = Field(
         None, description="known image set; `fashion-mnist` where neither name nor path is given"
     )
-    path: str | None = Field(None, description="file or folder of the image set")
+    path: str | None = Field(None, min_length=1, description="file or folder of the image set")
     limit: int | None = Field(
         None, ge=100, description="use only so many training images, drawn by class"
     )
@@ -92,7 +92,7 @@ class LocalSection(Section):
     epochs: Annotated[int, Field(ge=1)] | list[int] = Field(
         1, description="passes over the images: a number, or [low, high] drawn per client and round"
     )
-    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = Field(
+    batch_size: Annotated[int, Field(ge=1, lt=2**31)] | Literal["full"] = Field(
         32, description="images a step, or full"
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd, adam or adamw")
@@ -162,6 +162,10 @@ class Config(Section):
         _choice("explain.method", self.explain.method, METHODS)
         build_algorithm(self.federation.algorithm, self.federation.parameters)
         self.local_training()
+        if self.seed + self.repeats > 2**63:
+            raise ConfigError(
+                f"seed is {self.seed} and repeats {self.repeats}, expected the last seed below 2^63."
+            )
         if self.mode == "central" and not isinstance(self.local.epochs, int):
             raise ConfigError(
                 f"local.epochs is {self.local.epochs}, expected one whole number in mode 'central'."

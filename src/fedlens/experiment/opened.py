@@ -80,6 +80,22 @@ class Run:
             ) from error
         return model.eval()
 
+    def __post_init__(self) -> None:
+        dataset = self.environment.get("dataset")
+        names = dataset.get("class_names") if isinstance(dataset, dict) else None
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise RunError(
+                f"{self.path / 'environment.json'} is damaged: it does not describe the image set."
+            )
+        planned = self.config.federation.rounds
+        if self.config.mode == "central" and isinstance(self.config.local.epochs, int):
+            planned = self.config.local.epochs
+        if self.result is not None and len(self.history) != planned:
+            raise RunError(
+                f"{self.path / 'metrics.jsonl'} has {len(self.history)} lines, expected {planned} "
+                "for this finished run."
+            )
+
     @property
     def class_names(self) -> list[str]:
         """Names of the classes or labels."""
@@ -87,10 +103,21 @@ class Run:
 
     @property
     def test(self) -> Evaluation:
-        """The figures on the test split; raises ``RunError`` while the run is not finished."""
+        """The figures on the test split (of the first seed, if there are several).
+
+        Raises:
+            RunError: the run is not finished, or its result is damaged.
+        """
+        if self.parts:
+            return self.parts[0].test
         if self.result is None:
             raise RunError(f"{self.path} is not finished; go on with `fedlens resume {self.path}`.")
-        return Evaluation.from_json(self.result["test"])
+        try:
+            return Evaluation.from_json(self.result["test"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"{self.path / 'result.json'} is damaged: it does not hold the test figures."
+            ) from error
 
 
 def load_run(path: str | Path) -> Run:
@@ -152,12 +179,18 @@ def limited(dataset: ImageDataset, config: Config) -> ImageDataset:
             f"dataset.limit is {limit}, expected at least one image for each of the "
             f"{dataset.classes} classes."
         )
-    kept, _ = train_test_split(
-        torch.arange(len(dataset.train)).numpy(),
-        train_size=limit,
-        random_state=config.seed % 2**32,
-        stratify=labels.numpy() if labels.dim() == 1 else None,
-    )
+    try:
+        kept, _ = train_test_split(
+            torch.arange(len(dataset.train)).numpy(),
+            train_size=limit,
+            random_state=config.seed % 2**32,
+            stratify=labels.numpy() if labels.dim() == 1 else None,
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"dataset.limit is {limit}, but {len(dataset.train):,} images cannot be cut there class "
+            f"by class: {error}"
+        ) from error
     return replace(dataset, train=dataset.train.subset(torch.from_numpy(kept).sort().values))
 
 

@@ -14,8 +14,10 @@ from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.environment import describe_environment
 from fedlens.experiment.opened import Run, find_dataset, limited, load_run, part_folders
 from fedlens.experiment.run_directory import RunDirectory
+from fedlens.explain.layers import find_layer
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
 from fedlens.federated.algorithms import build_algorithm
+from fedlens.federated.cohort import cohort_size
 from fedlens.files import without_nan, write_json
 from fedlens.models import build_model
 from fedlens.training.central import CentralCheckpoint, EpochRecord, train_centrally
@@ -63,7 +65,9 @@ def start_run(
         FedlensError: see the sentences of each room.
     """
     dataset = dataset if dataset is not None else find_dataset(config)
-    _prepare(config, limited(dataset, config))
+    for number in range(config.repeats):
+        single = _single_config(config, config.seed + number)
+        _prepare(single, limited(dataset, single))
     environment = {
         **describe_environment(),
         "seed": config.seed,
@@ -78,6 +82,7 @@ def start_run(
         },
     }
     directory = RunDirectory(out)
+    directory.check_free()
     with directory.lock():
         directory.create(config, environment)
         _carry_out(directory, config, dataset, environment, watch or _silent)
@@ -134,9 +139,11 @@ def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partitio
         image_size=dataset.image_size,
         seed=config.seed,
     )
+    find_layer(model, config.explain.layer)
     if config.mode == "central":
         return model, None
     parts = partition_of(config, dataset)
+    cohort_size(config.cohort(), len(parts))
     return model, parts
 
 
@@ -163,8 +170,6 @@ def _carry_out(
 
         with part.lock():
             if not part.config_file.exists():
-                for entry in list(folder.iterdir()):  # what a kill left before the run had begun
-                    _remove_unstarted(entry)
                 part.create(single, {**environment, "seed": single.seed})
             if part.read_result() is None:
                 _single(part, single, dataset, shifted)
@@ -175,11 +180,9 @@ def _carry_out(
 def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher) -> None:
     dataset = limited(dataset, config)
     model, parts = _prepare(config, dataset)
-    saved = directory.read_checkpoint()
-    if saved is None:
-        directory.keep_metrics(0)
-    else:
-        directory.keep_metrics(saved[0])
+    directory.sweep()
+    saved = directory.read_checkpoint(config)
+    directory.keep_metrics(0 if saved is None else saved[0])
     if parts is None:
         trained = _central(directory, config, dataset, model, saved, watch)
     else:
@@ -218,7 +221,8 @@ def _central(
     def keep(checkpoint: CentralCheckpoint, record: EpochRecord) -> None:
         directory.append_metrics(record.to_json())
         memory = {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
-        directory.write_checkpoint(checkpoint.epoch, {"state": checkpoint.state, **memory})
+        tensors = {"state": checkpoint.state, **memory}
+        directory.write_checkpoint(checkpoint.epoch, tensors, config)
         watch(Event(record.epoch, total, _line("epoch", record.epoch, total, record)))
 
     return train_centrally(
@@ -259,6 +263,7 @@ def _federated(
                 "buffers": checkpoint.buffers,
                 **memory,
             },
+            config,
         )
 
     def show(progress: Progress) -> None:
@@ -318,13 +323,6 @@ def _class_number(entry: str | int, dataset: ImageDataset) -> int:
 
 def _single_config(config: Config, seed: int) -> Config:
     return parse_config({**config.to_dict(), "seed": seed, "repeats": 1})
-
-
-def _remove_unstarted(entry: Path) -> None:
-    if entry.is_dir():
-        entry.rmdir()
-    elif entry.name != "run.lock":
-        entry.unlink()
 
 
 def _units(config: Config) -> int:

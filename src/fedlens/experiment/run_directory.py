@@ -58,19 +58,12 @@ class RunDirectory:
         Raises:
             RunError: the directory holds something already, or cannot be written.
         """
+        self.check_free()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != "run.lock" for entry in self.path.iterdir()):
-                raise RunError(
-                    f"{self.path} is not empty; choose another --out, or `fedlens resume "
-                    f"{self.path}` to go on with a run that was stopped."
-                )
-            self.checkpoints.mkdir()
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(
-                f"Could not make the run directory {self.path}: {error.strerror or error}; choose "
-                "a place that you may write to with --out."
-            ) from error
+            raise self._not_writable(error) from error
+        self.sweep()
         write_json(self.environment_file, dict(environment))
         write_json(
             self.ledger_file,
@@ -84,6 +77,47 @@ class RunDirectory:
         write_bytes(self.metrics_file, b"")
         # The configuration is written last: a directory that has one is a run that can go on.
         write_text(self.config_file, write_config(config))
+
+    def check_free(self) -> None:
+        """Check that a run may be made here: nothing, or what a kill left of one that never began.
+
+        Raises:
+            RunError: the directory holds something else, or cannot be read.
+        """
+        unstarted = {"run.lock", "checkpoints"} | {
+            file.name for file in (self.environment_file, self.ledger_file, self.metrics_file)
+        }
+        try:
+            if not self.path.exists():
+                return
+            foreign = [
+                entry.name
+                for entry in self.path.iterdir()
+                if entry.name not in unstarted and not entry.name.endswith(".part")
+            ]
+        except OSError as error:
+            raise self._not_writable(error) from error
+        if foreign:
+            raise RunError(
+                f"{self.path} is not empty; choose another --out"
+                + (
+                    f", or `fedlens resume {self.path}` to go on with the run in it."
+                    if self.config_file.name in foreign
+                    else "."
+                )
+            )
+
+    def sweep(self) -> None:
+        """Remove the half-written files that a kill left behind."""
+        for folder in (self.path, self.checkpoints):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
+
+    def _not_writable(self, error: OSError) -> RunError:
+        return RunError(
+            f"Could not write to the run directory {self.path}: {error.strerror or error}; choose a "
+            "place that you may write to."
+        )
 
     def read_config(self) -> Config:
         """Return the run's configuration.
@@ -120,10 +154,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise RunError(
-                f"Could not write to the run directory {self.path}: {error.strerror or error}; "
-                "choose a place that you may write to."
-            ) from error
+            raise self._not_writable(error) from error
         try:
             try:
                 # Not flock: forked workers would inherit that and hold it after a kill.
@@ -165,12 +196,13 @@ class RunDirectory:
         lines = content.split(b"\n")[:-1]  # after the last newline is nothing, or half a line
         history = []
         for number, line in enumerate(lines, start=1):
-            try:
-                history.append(json.loads(line))
-            except ValueError as error:
+            record = _object(line)
+            if record is None or record.get("round", record.get("epoch")) != number:
                 raise RunError(
-                    f"{self.metrics_file}, line {number} is damaged, expected one JSON object a line."
-                ) from error
+                    f"{self.metrics_file}, line {number} is damaged, expected the JSON object of "
+                    f"round or epoch {number}."
+                )
+            history.append(record)
         return history
 
     def keep_metrics(self, count: int) -> None:
@@ -184,10 +216,11 @@ class RunDirectory:
         text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in history[:count])
         write_text(self.metrics_file, text)
 
-    def write_checkpoint(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+    def write_checkpoint(self, number: int, tensors: Mapping[str, Tensor], config: Config) -> None:
         """Write the state after round (or epoch) ``number`` and drop all but the last two."""
         name = f"{number:06d}.safetensors"
-        write_tensors(self.checkpoints / name, tensors, {"number": str(number)})
+        metadata = {"number": str(number), "config": _settings_digest(config)}
+        write_tensors(self.checkpoints / name, tensors, metadata)
         for old in self.checkpoint_files()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
 
@@ -195,23 +228,30 @@ class RunDirectory:
         """Return the checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
 
-    def read_checkpoint(self) -> tuple[int, dict[str, Tensor]] | None:
+    def read_checkpoint(self, config: Config) -> tuple[int, dict[str, Tensor]] | None:
         """Return the number and tensors of the latest checkpoint, or None if there is none.
 
         Raises:
-            RunError: it is damaged; the sentence says how to go back to the one before.
+            RunError: it is damaged (the sentence says how to go back to the one before), or was
+                written under another configuration.
         """
         files = self.checkpoint_files()
         if not files:
             return None
         try:
             tensors, metadata = read_tensors(files[-1])
-            return int(metadata["number"]), tensors
+            number, settings = int(metadata["number"]), metadata["config"]
         except (RunError, KeyError, ValueError) as error:
             raise RunError(
                 f"The checkpoint {files[-1]} is damaged; delete that file and resume again to go on "
                 + ("from the one before it." if len(files) > 1 else "from the beginning.")
             ) from error
+        if settings != _settings_digest(config):
+            raise RunError(
+                f"{self.config_file} was changed after the run had begun; put the old values back, "
+                "or start a new run with the new ones."
+            )
+        return number, tensors
 
     def write_model(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write ``model.safetensors``."""
@@ -226,11 +266,8 @@ class RunDirectory:
         return self._read_json(self.environment_file)
 
     def _read_json(self, path: Path) -> dict[str, Any]:
-        try:
-            content = json.loads(read_bytes(path, SMALL_FILE))
-        except ValueError as error:
-            raise RunError(f"{path} is damaged, expected JSON: {error}.") from error
-        if not isinstance(content, dict):
+        content = _object(read_bytes(path, SMALL_FILE))
+        if content is None:
             raise RunError(f"{path} is damaged, expected a JSON object.")
         return content
 
@@ -255,7 +292,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.stat().st_size > TENSOR_FILE:
             raise RunError(f"{path} is larger than the {TENSOR_FILE:,} bytes that it may have.")
         with safe_open(path, "pt") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA])
+            metadata = _object((file.metadata() or {})[METADATA].encode()) or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise RunError(f"Could not read {path}: {error.strerror or error}.") from error
@@ -264,6 +301,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if metadata.pop("digest", None) != _digest(tensors):
         raise RunError(f"{path} is damaged: its content does not match its digest.")
     return tensors, metadata
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that ``text`` is, or None if it is anything else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _settings_digest(config: Config) -> str:
+    """Return the SHA-256 of the settings that a checkpoint's numbers depend on."""
+    content = config.to_dict()
+    for section in ("explain", "report"):
+        content.pop(section)
+    content["federation"].pop("workers")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -65,7 +65,7 @@ def weighted_mean(vectors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     With one vector the result is that vector exactly: the one weight is then exactly 1.
     """
     total = sum(weights)
-    mean = torch.zeros(vectors[0].shape, dtype=torch.float64)
-    for vector, weight in zip(vectors, weights, strict=True):
+    mean = vectors[0].to(torch.float64) * (weights[0] / total)
+    for vector, weight in zip(vectors[1:], weights[1:], strict=True):
         mean.add_(vector.to(torch.float64), alpha=weight / total)
     return mean

@@ -57,11 +57,12 @@ class RoundRecord:
         evaluation_seconds: of it, spent on the validation set.
         cohort: client numbers, ascending.
         bytes_down, bytes_up: what the server sent and received, as raw floats.
-        train_loss, train_accuracy: mean over the cohort's examples.
+        train_loss, train_accuracy: mean over the examples of the clients whose update was used.
         validation: figures of the new global model, or None without a validation set.
         clients: one record for each client whose update was used.
         left_out: the others.
-        mean_update_norm, mean_cosine: over the clients; None if no update was used.
+        mean_update_norm, mean_cosine: over the clients; None if no update was used (or, for the
+            cosine, if one of them is zero).
     """
 
     round: int
@@ -129,12 +130,12 @@ def mix_weighted(evaluation: Evaluation, label_mix: Tensor) -> tuple[float | Non
         label_mix: (L,) the client's number of examples of each class.
     """
     present = torch.from_numpy(evaluation.support > 0)
-    mix = label_mix.to(torch.float64) * present
-    if float(mix.sum()) == 0:
+    counts = label_mix.to(torch.float64) * present
+    if float(counts.sum()) == 0:
         return None, None
-    mix = mix / mix.sum()
-    class_loss = torch.from_numpy(evaluation.class_loss).nan_to_num(0.0)
-    loss = float(mix @ class_loss)
+    held = counts > 0
+    mix = counts[held] / counts.sum()
+    loss = float(mix @ torch.from_numpy(evaluation.class_loss)[held])
     if evaluation.task == "multilabel":
         return loss, None
-    return loss, float(mix @ torch.from_numpy(evaluation.recall))
+    return loss, float(mix @ torch.from_numpy(evaluation.recall)[held])

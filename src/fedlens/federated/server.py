@@ -102,10 +102,12 @@ def federate(
         checkpoint: called after each round with what is needed to go on from there.
 
     Raises:
-        ConfigError: a number of rounds, clients, workers or epochs that cannot be.
+        ConfigError: a number of rounds, clients, workers or epochs that cannot be, a loss that does
+            not return one value per example, or validation targets that are not classes.
         ModelError: see :class:`fedlens.models.FlatParameters`.
     """
     _check(clients, rounds, local, workers, seed)
+    held_out = None if validation is None else _as_client(validation)
     largest_cohort = cohort_size(cohort, len(clients))
     if has_batch_norm(model):
         warnings.warn(
@@ -115,7 +117,6 @@ def federate(
             stacklevel=2,
         )
     sizes = [len(client) for client in clients]
-    held_out = None if validation is None else _as_client(validation)
     loss = loss or default_loss
     bench = Workbench(
         model, clients, local, loss, seed, None if held_out is None else held_out.inputs
@@ -161,12 +162,18 @@ class _Server:
         self._length = len(flat)
         self._held_out = held_out
         self._loss = loss
-        self._mixes = None if held_out is None else _label_mixes([*clients, held_out])
+        self._clients = clients
+        self._mixes: Tensor | None = None  # (K, L) label counts, once L is known
         if resume_from is None:
             start = torch.empty(flat.state_length, dtype=flat.vector.dtype)
             flat.save_state(start)
             parameters, buffers = start.split([self._length, len(start) - self._length])
             resume_from = Checkpoint(0, algorithm.start(parameters), buffers)
+        if resume_from.state.parameters.shape != (self._length,):
+            raise ConfigError(
+                f"The checkpoint has {resume_from.state.parameters.numel():,} parameters and the "
+                f"network {self._length:,}; they belong to different federations."
+            )
         self.round = resume_from.round
         self._state = resume_from.state
         self._buffers = resume_from.buffers
@@ -183,8 +190,13 @@ class _Server:
         self._send()
         reports = self._engine.train(tasks, finished)
         rows = self._engine.outgoing
-        used = [r for r in reports if bool(torch.isfinite(rows[r.slot]).all())]
-        left_out = [LeftOut(r.client, "its update is not finite") for r in reports if r not in used]
+        finite = [bool(torch.isfinite(rows[r.slot]).all()) for r in reports]
+        used = [r for r, good in zip(reports, finite, strict=True) if good]
+        left_out = [
+            LeftOut(r.client, "its update is not finite")
+            for r, good in zip(reports, finite, strict=True)
+            if not good
+        ]
         updates = [
             Update(r.client, r.examples, r.steps, rows[r.slot, : self._length]) for r in used
         ]
@@ -239,7 +251,10 @@ class _Server:
         self._send()
         outputs = self._engine.predict()
         losses = self._loss(outputs, self._held_out.targets)
-        return evaluate_logits(outputs, self._held_out.targets, losses=losses)
+        evaluation = evaluate_logits(outputs, self._held_out.targets, losses=losses)
+        if self._mixes is None:
+            self._mixes = label_counts(self._clients, len(evaluation.support))
+        return evaluation
 
     def _client_record(
         self,
@@ -276,6 +291,11 @@ def _check(
         raise ConfigError(f"federation.workers is {workers}, expected a whole number from 1.")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected a whole number from 0.")
+    if local.shards > 1:
+        raise ConfigError(
+            f"local.shards is {local.shards}, expected 1 in a federation, where federation.workers "
+            "makes use of the processors."
+        )
     if isinstance(local.epochs, list) and len(local.epochs) != len(clients):
         raise ConfigError(
             f"local.epochs lists {len(local.epochs)} numbers for {len(clients)} clients, expected "
@@ -286,19 +306,15 @@ def _check(
 def _as_client(validation: Split | Client) -> Client:
     if isinstance(validation, Split):
         return Client(validation.images, validation.labels)
+    if validation.targets.is_floating_point() or validation.targets.dim() > 2:
+        raise ConfigError(
+            f"The validation targets are {validation.targets.dtype} of shape "
+            f"{tuple(validation.targets.shape)}, expected class numbers (N,) or label rows (N, L); "
+            "leave validation out for other problems."
+        )
     if validation.indices is None:
         return validation
     return Client(*validation.take(torch.arange(len(validation))))
-
-
-def _label_mixes(clients: Sequence[Client]) -> Tensor | None:
-    """Return (K, L) label counts, or None where targets are not class numbers or label rows."""
-    targets = {id(client.targets): client.targets for client in clients}.values()
-    if any(t.is_floating_point() or t.dim() > 2 for t in targets):
-        return None
-    return label_counts(
-        clients, max(int(t.max()) + 1 if t.dim() == 1 else t.shape[1] for t in targets)
-    )
 
 
 def _counter(

@@ -66,7 +66,7 @@ class FlatParameters:
         model: the network, which now computes with :attr:`vector`.
         vector: (P,) parameters, of the model's dtype.
         gradient: (P,) gradient of the last backward pass since it was zeroed.
-        buffers: floating-point persistent buffers (for instance running statistics).
+        buffers: the buffers that travel (for instance running statistics and their counts).
     """
 
     def __init__(self, model: nn.Module, share: "FlatParameters | None" = None) -> None:
@@ -88,7 +88,9 @@ class FlatParameters:
         for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
             parameter.data = value.view(parameter.shape)
             parameter.grad = gradient.view(parameter.shape)
-        self.buffers = float_buffers(model)
+        self.buffers = travelling_buffers(model)
+        mine = {id(buffer) for buffer in self.buffers}
+        self._scratch = [(b, b.clone()) for b in model.buffers() if id(b) not in mine]
 
     def __len__(self) -> int:
         """Return P, the number of trainable parameters."""
@@ -105,7 +107,11 @@ class FlatParameters:
         for buffer, part in zip(
             self.buffers, _split(state[len(self) :], self.buffers), strict=True
         ):
-            buffer.copy_(part.view(buffer.shape))
+            # A whole number that was averaged may lie a rounding error below itself.
+            value = part if buffer.is_floating_point() else part.round()
+            buffer.copy_(value.view(buffer.shape))
+        for buffer, initial in self._scratch:
+            buffer.copy_(initial)
 
     def save_state(self, state: Tensor) -> None:
         """Copy the network's parameters and buffers into ``state`` (P + buffers,)."""
@@ -116,14 +122,14 @@ class FlatParameters:
             part.copy_(buffer.reshape(-1))
 
 
-def float_buffers(model: nn.Module) -> list[Tensor]:
-    """Return the floating-point buffers that are part of ``state_dict``, in its order."""
+def travelling_buffers(model: nn.Module) -> list[Tensor]:
+    """Return the buffers that are part of ``state_dict``, in its order.
+
+    In the state vector whole numbers are written in the model's dtype, exactly up to 2^24 in
+    float32.
+    """
     persistent = model.state_dict(keep_vars=True)
-    return [
-        buffer
-        for name, buffer in model.named_buffers()
-        if name in persistent and buffer.is_floating_point()
-    ]
+    return [buffer for name, buffer in model.named_buffers() if name in persistent]
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fedlens.files import without_nan
+from fedlens.training.losses import default_loss
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,8 +28,8 @@ class Evaluation:
         class_loss: (L,) mean loss of the examples of each class; NaN where there are none.
         support: (L,) number of examples of each class.
         confusion: int64 (L, L), rows true, columns predicted; None for a multi-label task.
-        auc: (L,) area under the ROC curve of each label (NaN where a label is constant); None for
-            a multiclass task.
+        auc: (L,) area under the ROC curve of each label (NaN where a label is constant or the
+            logits are not finite); None for a multiclass task.
     """
 
     task: str
@@ -81,8 +82,6 @@ def evaluate_logits(logits: Tensor, targets: Tensor, *, losses: Tensor | None = 
         losses: float (N,) loss of each example; cross-entropy (or the mean over labels of the
             binary cross-entropy) where not given.
     """
-    from fedlens.training.losses import default_loss
-
     if losses is None:
         losses = default_loss(logits, targets)
     per_example = losses.double().numpy()
@@ -129,10 +128,10 @@ def _multilabel(logits: Tensor, truth: npt.NDArray[Any], losses: Floats) -> Eval
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, average=None, zero_division=0.0
     )
-    constant = (truth.min(0) == truth.max(0)).tolist()
+    undefined = (truth.min(0) == truth.max(0)) | ~np.isfinite(scores).all(0)
     auc = [
         float("nan") if flat else float(roc_auc_score(truth[:, label], scores[:, label]))
-        for label, flat in enumerate(constant)
+        for label, flat in enumerate(undefined.tolist())
     ]
     with np.errstate(invalid="ignore"):
         class_loss = (truth * losses[:, None]).sum(0) / truth.sum(0)

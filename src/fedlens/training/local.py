@@ -1,7 +1,6 @@
 """How a client (or the one pooled trainer) trains: the settings, checked once."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,8 +44,8 @@ class LocalTraining:
     shards: int = 1
 
     def __post_init__(self) -> None:
-        counts: Sequence[int] = [self.epochs] if isinstance(self.epochs, int) else self.epochs
-        if not counts or not all(isinstance(n, int) and n >= 1 for n in counts):
+        counts = self.epochs if isinstance(self.epochs, list | tuple) else [self.epochs]
+        if not counts or not all(type(n) is int and n >= 1 for n in counts):
             raise ConfigError(f"local.epochs is {self.epochs!r}, expected whole numbers from 1.")
         if isinstance(self.epochs, tuple) and (
             len(self.epochs) != 2 or self.epochs[0] > self.epochs[1]
@@ -54,7 +53,7 @@ class LocalTraining:
             raise ConfigError(
                 f"local.epochs is {self.epochs!r}, expected a range (low, high) with low <= high."
             )
-        if self.batch_size is not None and self.batch_size < 1:
+        if self.batch_size is not None and not _whole(self.batch_size):
             raise ConfigError(
                 f"local.batch_size is {self.batch_size}, expected a whole number from 1, or none "
                 "for the full batch."
@@ -63,16 +62,16 @@ class LocalTraining:
             raise ConfigError(
                 f"local.optimizer is '{self.optimizer}', expected one of {', '.join(OPTIMIZERS)}."
             )
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if not (_number(self.lr) and self.lr > 0):
             raise ConfigError(f"local.lr is {self.lr}, expected a number above 0.")
-        if not 0 <= self.momentum < 1:
+        if not (_number(self.momentum) and 0 <= self.momentum < 1):
             raise ConfigError(f"local.momentum is {self.momentum}, expected a number in [0, 1).")
         if self.momentum and self.optimizer != "sgd":
             raise ConfigError(
                 f"local.momentum is {self.momentum}, but only the optimizer 'sgd' takes a momentum; "
                 f"'{self.optimizer}' has its own."
             )
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+        if not (_number(self.weight_decay) and self.weight_decay >= 0):
             raise ConfigError(
                 f"local.weight_decay is {self.weight_decay}, expected a number from 0."
             )
@@ -80,5 +79,13 @@ class LocalTraining:
             raise ConfigError(
                 f"local.precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}."
             )
-        if self.shards < 1:
+        if not _whole(self.shards):
             raise ConfigError(f"local.shards is {self.shards}, expected a whole number from 1.")
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

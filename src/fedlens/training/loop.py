@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data.client import Client
-from fedlens.errors import ModelError
+from fedlens.errors import ConfigError, ModelError
 from fedlens.models.vector import FlatParameters, has_batch_norm
 from fedlens.randomness import Purpose, generator, torch_seed
 from fedlens.training.local import LocalTraining
@@ -103,6 +103,7 @@ class LocalRun:
                 self._optimizer.step()
                 steps += 1
                 total_loss += float(losses.detach().sum())
+                counts_hits = counts_hits and outputs.dim() == 2 and outputs.shape[1] > 1
                 if counts_hits:
                     hits += int((outputs.argmax(1) == targets).sum())
         accuracy = hits / len(order) if counts_hits else None
@@ -173,14 +174,24 @@ class ShardedStep:
 def forward(
     model: nn.Module, inputs: Tensor, targets: Tensor, settings: LocalTraining, loss: Loss
 ) -> tuple[Tensor, Tensor]:
-    """Return the outputs and the loss of each example, in the precision that is set."""
+    """Return the outputs and the loss of each example, in the precision that is set.
+
+    Raises:
+        ConfigError: the loss does not return one value per example.
+    """
     if settings.precision == "bfloat16":
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = model(inputs)
         outputs = outputs.to(torch.float32)
     else:
         outputs = model(inputs)
-    return outputs, loss(outputs, targets)
+    losses = loss(outputs, targets)
+    if losses.shape != (len(inputs),):
+        raise ConfigError(
+            f"The loss returned a tensor of shape {tuple(losses.shape)} for {len(inputs)} examples, "
+            'expected one value per example (for PyTorch\'s own losses: reduction="none").'
+        )
+    return outputs, losses
 
 
 def as_inputs(batch: Tensor, dtype: torch.dtype) -> Tensor:
@@ -205,9 +216,12 @@ def single_thread() -> Iterator[None]:
 @contextmanager
 def local_torch_seed(seed: int) -> Iterator[None]:
     """Seed PyTorch's CPU generator (which dropout draws from) and put its state back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def _one_thread() -> None:

@@ -8,7 +8,9 @@ from torch import Tensor
 from fedlens.models.vector import FlatParameters
 from fedlens.training.local import LocalTraining
 
-KERAS_EPSILON = 1e-7  # the study trained with Keras, whose Adam divides by sqrt(v) + 1e-7
+# The value that the study's Keras has. Keras adds it before the bias correction of v, PyTorch after:
+# the two differ only where a gradient is below some 1e-6.
+KERAS_EPSILON = 1e-7
 
 
 def build_optimizer(flat: FlatParameters, settings: LocalTraining) -> torch.optim.Optimizer:

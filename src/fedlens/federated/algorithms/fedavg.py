@@ -47,7 +47,10 @@ class FedAvg:
     def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
         """Return the averaged state; see the class for the formula."""
         mean = weighted_mean([u.weights for u in updates], [u.examples for u in updates])
-        # This form, unlike x + eta (mean - x), returns a single client's weights to the last bit.
-        old = state.parameters.to(torch.float64)
-        new = (1 - self.server_lr) * old + self.server_lr * mean
+        # This form, unlike x + eta (mean - x), returns a single client's weights to the last bit;
+        # without the shortcut a weight of -0.0 would become 0.0.
+        new = mean
+        if self.server_lr != 1:
+            old = state.parameters.to(torch.float64)
+            new = (1 - self.server_lr) * old + self.server_lr * mean
         return replace(state, parameters=new.to(state.parameters.dtype))

@@ -10,11 +10,14 @@ import mmap
 import multiprocessing
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any
 
 import torch
@@ -54,6 +57,7 @@ class WorkerPoolEngine:
 
         Raises:
             ConfigError: this system cannot fork.
+            FedlensError: a process could not be started, for lack of memory.
         """
         if "fork" not in multiprocessing.get_all_start_methods():
             raise ConfigError(
@@ -72,8 +76,12 @@ class WorkerPoolEngine:
             self._outputs = shared_tensor(shape, dtype)
         self._bench = bench
         self._workers: list[_Worker] = []
-        for _ in range(workers):
-            self._workers.append(self._start())
+        try:
+            for _ in range(workers):
+                self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def train(self, tasks: Sequence[ClientTask], finished: Finished) -> list[ClientReport]:
         """Run the tasks, the longest first; reports come in slot order."""
@@ -105,13 +113,14 @@ class WorkerPoolEngine:
         for worker in self._workers:
             self._hand_out(worker, waiting, jobs, attempts)
         while done < len(jobs):
-            pipes = {w.pipe: n for n, w in enumerate(self._workers) if w.job is not None}
+            pipes = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+            dead = []
             for ready in wait(list(pipes)):
-                number = pipes[ready]  # type: ignore[index]
-                worker = self._workers[number]
+                worker = pipes[ready]  # type: ignore[index]
                 answer = _receive(worker.pipe)
                 if answer is None:
-                    worker = self._replace(number, jobs, attempts, waiting)
+                    dead.append(worker)
+                    continue
                 elif isinstance(answer, BaseException):
                     raise answer
                 else:
@@ -122,6 +131,10 @@ class WorkerPoolEngine:
                         if finished is not None:
                             finished(answer)
                 self._hand_out(worker, waiting, jobs, attempts)
+            for worker in dead:
+                self._hand_out(
+                    self._replace(worker, jobs, attempts, waiting), waiting, jobs, attempts
+                )
         return reports
 
     def _hand_out(
@@ -139,9 +152,9 @@ class WorkerPoolEngine:
             return
 
     def _replace(
-        self, number: int, jobs: Sequence[Job], attempts: list[int], waiting: list[int]
+        self, dead: _Worker, jobs: Sequence[Job], attempts: list[int], waiting: list[int]
     ) -> _Worker:
-        dead = self._workers[number]
+        self._workers.remove(dead)
         dead.pipe.close()
         dead.process.join()
         code = dead.process.exitcode
@@ -151,18 +164,17 @@ class WorkerPoolEngine:
         if attempts[job] >= MOST_ATTEMPTS:
             task = jobs[job]
             what = f"client {task.client}" if isinstance(task, ClientTask) else "the evaluation"
-            self._workers.pop(number)
             raise FedlensError(
                 f"The worker process of {what} died {MOST_ATTEMPTS} times (exit code {code}; -9 is "
                 "usually a lack of memory); use fewer workers or smaller batches."
             )
         waiting.append(job)
-        self._workers[number] = self._start()
-        return self._workers[number]
+        return self._start()
 
     def _start(self) -> _Worker:
+        """Fork one more worker; raises ``FedlensError`` where the system refuses."""
         ours, theirs = self._context.Pipe()
-        others = [worker.pipe for worker in self._workers if not worker.pipe.closed]
+        others = [worker.pipe for worker in self._workers]
         process = self._context.Process(
             target=_work,
             args=(
@@ -175,9 +187,40 @@ class WorkerPoolEngine:
             ),
             daemon=True,
         )
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        worker = _Worker(process, ours)
+        try:
+            with interrupts_held_back():
+                process.start()
+                self._workers.append(worker)
+        except OSError as error:
+            ours.close()
+            raise FedlensError(
+                f"Could not start a worker process: {error.strerror or error}; use fewer workers."
+            ) from error
+        finally:
+            theirs.close()
+        return worker
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Let a Ctrl-C that falls into the block be raised at its end.
+
+    Python drops a signal that it handles inside its own fork hooks, and a process that is started
+    but not yet listed would be left behind. Signals reach the main thread only; in any other there
+    is nothing to hold back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *event: caught.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught and callable(before):
+        before(*caught[0])
 
 
 def shared_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
