@@ -110,6 +110,22 @@ def test_explain_takes_an_image_file(run: Path, tmp_path: Path) -> None:
     assert "unknown" in done.stdout
 
 
+def test_explain_says_which_class_the_map_is_about(run: Path, tmp_path: Path) -> None:
+    done = fedlens("explain", run, "--index", 0, "--class", "7", "--out", tmp_path, "--json")
+    assert json.loads(done.stdout)["cases"][0]["explained_class"] == "7"
+    other = fedlens("explain", run, "--index", 0, "--layer", "conv1", "--out", tmp_path, "--json")
+    one, two = (json.loads(d.stdout)["figures"][0] for d in (done, other))
+    assert one != two
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_a_run_can_be_run_again_from_its_own_configuration(run: Path, tmp_path: Path) -> None:
+    done = fedlens("run", run / "config.toml", "--out", tmp_path / "again", "--json")
+    assert done.returncode == 0, done.stderr
+    one, other = ((r / "model.safetensors").read_bytes() for r in (run, tmp_path / "again"))
+    assert one == other
+
+
 def test_explain_refuses_what_is_not_there(run: Path, tmp_path: Path) -> None:
     refused(fedlens("explain", run, "--index", 99_999), "99999", "expected from 0 to")
     refused(fedlens("explain", run, "--class", "Unicorn"), "Unicorn", "expected one of")

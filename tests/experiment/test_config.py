@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from fedlens.errors import ConfigError
 from fedlens.experiment.config import (
     Config,
-    describe_keys,
     load_config,
     parse_config,
     presets,
     write_config,
 )
+from fedlens.experiment.documentation import describe_keys
 from fedlens.experiment.quick import quick_values
 
 
@@ -149,6 +149,25 @@ def test_quick_is_small_and_keeps_the_rest() -> None:
     assert quick.local.optimizer == "adam"
 
 
+def test_a_choice_takes_what_belonged_to_the_old_one_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[partition]\nalpha = 0.1\n[local]\noptimizer = "sgd"\nmomentum = 0.9\n')
+    config = load_config(file, overrides=["partition.scheme=iid", "local.optimizer=adam"])
+    assert (config.partition.alpha, config.local.momentum) == (None, 0.0)
+    with pytest.raises(ConfigError, match=r"local\.momentum"):
+        load_config(file, overrides=["local.momentum=0.5", "local.optimizer=adam"])
+
+
+def test_the_configuration_of_a_run_can_be_run_again(tmp_path: Path) -> None:
+    config = load_config(preset="paper")
+    file = tmp_path / "config.toml"
+    file.write_text(write_config(config))
+    assert load_config(file) == config
+    file.write_text(write_config(config).replace("format = 1", "format = 2"))
+    with pytest.raises(ConfigError, match="format 2, expected 1"):
+        load_config(file)
+
+
 def test_the_examples_of_the_help_are_valid() -> None:
     """Each stands on the preset that the command starts from."""
     for values in (
@@ -157,6 +176,7 @@ def test_the_examples_of_the_help_are_valid() -> None:
         ["partition.scheme=classes", "partition.classes_per_client=2"],
         ["partition.alpha=0.1", "federation.clients=20"],
         ["partition.scheme=iid"],
+        ["local.optimizer=adam", "local.lr=0.001"],
     ):
         load_config(preset="first", overrides=values)
     load_config(preset="paper", overrides=["repeats=1"])

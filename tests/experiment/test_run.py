@@ -488,3 +488,20 @@ def test_a_diverged_multilabel_run_ends_with_figures(data_folder, tmp_path) -> N
     }
     run = start_run(parse_config(content), tmp_path / "chest")
     assert run.test.auc is not None
+
+
+def test_a_run_with_a_relative_image_path_opens_from_anywhere(
+    data_folder, tmp_path, monkeypatch
+) -> None:
+    import shutil
+
+    shutil.copy(data_folder / "medmnist" / "breastmnist_resaved.npz", tmp_path / "scans.npz")
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "dataset": {"path": "scans.npz"},
+        "partition": {"scheme": "iid"},
+        "federation": {"clients": 2, "rounds": 1, "workers": 1},
+    }
+    run = start_run(parse_config(content), Path("out").resolve())
+    monkeypatch.chdir("/")
+    assert len(load_run(run.path).dataset.train) == 546

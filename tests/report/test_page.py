@@ -225,7 +225,7 @@ def test_the_blind_area_is_named_and_measured(federated_page: Page) -> None:
 
 def test_a_central_page_has_the_study_and_no_clients(central_page: Page) -> None:
     assert 'id="study"' in central_page.source and 'id="clients"' not in central_page.source
-    assert "trained on all training images of fashion-mnist for 15 epochs, three times" in (
+    assert "pooled training images of fashion-mnist for 15 epochs, three times" in (
         central_page.text
     )
     assert "It gives no figure for Sneaker." in central_page.text

@@ -125,6 +125,14 @@ def _show(summary: DatasetSummary, json: bool) -> None:
             for row, name in enumerate(content["class_names"])
         ],
     )
+    if content["groups"]:
+        names = sorted({name for groups in content["groups"].values() for name in groups})
+        splits = list(content["groups"])
+        table(
+            "Institutions",
+            ["institution", *splits],
+            [[n, *(f"{content['groups'][s].get(n, 0):,}" for s in splits)] for n in names],
+        )
     for key in ("image_shape", "mean", "std", "checksum", "source"):
         value = content[key]
         text = f"{value:.5f}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
 """``fedlens explain``: why the model of a run decided as it did."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,12 +73,11 @@ def explain(
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     blind = blind_area(model, shape)
     figure = explanation_figure(cases, blind.numpy() if bool(blind.any()) else None)
-    name = (
-        "explanation-files" if image else f"explanation-{split}-" + "-".join(map(str, chosen[:6]))
+    pictures = save_figure(
+        figure, out_ or path / "figures", _name(split, chosen, image, (class_, method, layer))
     )
-    pictures = save_figure(figure, out_ or path / "figures", name)
-    shares = blind_light(source.images, torch.zeros(len(source), dtype=torch.int64), 1, blind)
-    unseen = float(shares[0])
+    shown = source.images[torch.tensor(chosen)]
+    unseen = float(blind_light(shown, torch.zeros(len(shown), dtype=torch.int64), 1, blind)[0])
     if json:
         print_json(
             {
@@ -89,13 +89,14 @@ def explain(
         return
     table(
         "Explained decisions",
-        ["image", "true", "predicted", "confidence", "layer"],
+        ["image", "true", "predicted", "confidence", "explained", "layer"],
         [
             [
                 str(image[case.index]) if image else f"{split} {case.index}",
                 case.true_class,
                 case.predicted_class,
                 f"{100 * case.confidence:.1f} %",
+                case.explained or case.predicted_class,
                 case.layer + (" (no evidence found)" if case.degenerate else ""),
             ]
             for case in cases
@@ -122,7 +123,7 @@ def _images(
         unknown = torch.full((len(files),), -1, dtype=torch.int64)
         return Split(images, unknown), list(range(len(files)))
     source = dataset.split(split)
-    chosen = index or list(range(6))
+    chosen = index or list(range(min(6, len(source))))
     for number in chosen:
         if not 0 <= number < len(source):
             raise ExplanationError(
@@ -130,6 +131,15 @@ def _images(
                 f"{len(source) - 1:,}."
             )
     return source, chosen
+
+
+def _name(
+    split: str, chosen: list[int], files: list[Path] | None, choices: tuple[str | None, ...]
+) -> str:
+    """Return a file name that tells one figure of a run from the next."""
+    which = [file.stem for file in files] if files else [split, *map(str, chosen)]
+    words = [*which[:7], *(choice for choice in choices if choice is not None)]
+    return "explanation-" + re.sub(r"[^A-Za-z0-9]+", "-", " ".join(words)).strip("-")[:100]
 
 
 def _class_number(name: str, class_names: list[str]) -> int:
@@ -146,6 +156,7 @@ def _plain(case: Case) -> dict[str, Any]:
         "true_class": case.true_class,
         "predicted_class": case.predicted_class,
         "confidence": case.confidence,
+        "explained_class": case.explained or case.predicted_class,
         "layer": case.layer,
         "degenerate": case.degenerate,
         "map": case.heatmap.tolist(),

@@ -14,6 +14,7 @@ from fedlens.experiment.opened import Run, find_dataset, find_dataset_or_embedde
 from fedlens.experiment.quick import quick_values
 from fedlens.experiment.reporting import report_run
 from fedlens.experiment.run import resume_run, start_run
+from fedlens.files import without_nan
 from fedlens.training.memory import keep_freed_memory
 
 STOPPED = 130  # the shell's exit code for Ctrl-C
@@ -118,18 +119,29 @@ def _finish(finished: Run, json: bool) -> None:
     page = report_run(finished)
     summary = _summary(finished, page)
     if json:
-        print_json(summary)
+        print_json(without_nan(summary))
         return
     tests = [part.test for part in finished.parts or (finished,)]
+    multilabel = tests[0].auc is not None
+    per_class = np.array([t.f1 if t.auc is None else t.auc for t in tests])
+    name = "AUC" if multilabel else "F1"
     rows = [
-        [name, f"{100 * f1:.1f} %"]
-        for name, f1 in zip(finished.class_names, np.mean([t.f1 for t in tests], 0), strict=True)
+        [label, "" if np.isnan(value) else f"{value:.3f}"]
+        for label, value in zip(finished.class_names, per_class.mean(0), strict=True)
     ]
-    table("F1 per class on the test split", ["class", "F1"], rows)
-    accuracy = 100 * np.array([t.accuracy for t in tests])
-    spread = f" ± {accuracy.std(ddof=1):.2f}" if len(tests) > 1 else ""
-    out.print(f"Test accuracy [bold]{accuracy.mean():.2f}{spread} %[/bold]", highlight=False)
+    table("Test split", ["label" if multilabel else "class", name], rows)
+    if multilabel:
+        _headline("Mean AUC", [float(np.nanmean(row)) for row in per_class], 3)
+        _headline("Accuracy over all yes/no answers", [100 * t.accuracy for t in tests], 2, " %")
+    else:
+        _headline("Test accuracy", [100 * t.accuracy for t in tests], 2, " %")
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _headline(name: str, values: list[float], digits: int, unit: str = "") -> None:
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    text = f"{name} [bold]{np.mean(values):.{digits}f}{spread}{unit}[/bold]"
+    out.print(text, highlight=False)
 
 
 def _summary(finished: Run, page: Path) -> dict[str, Any]:
@@ -142,6 +154,7 @@ def _summary(finished: Run, page: Path) -> dict[str, Any]:
         "test_accuracy": [t.accuracy for t in tests],
         "test_loss": [t.loss for t in tests],
         "macro_f1": [t.macro_f1 for t in tests],
+        "auc": [None if t.auc is None else t.auc.tolist() for t in tests],
         "results": [
             {key: value for key, value in (part.result or {}).items() if key != "test"}
             for part in runs

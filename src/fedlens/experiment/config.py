@@ -1,16 +1,16 @@
 """The one configuration of an experiment: every key, its default, and what it may be."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedlens.data.partitions import OWN_CLIENTS, SCHEMES
 from fedlens.errors import ConfigError
+from fedlens.experiment.wording import did_you_mean, values_in_words
 from fedlens.explain import METHODS
 from fedlens.federated.algorithms import ALGORITHMS, build_algorithm
 from fedlens.federated.cohort import cohort_size
@@ -20,6 +20,10 @@ from fedlens.training.local import LocalTraining
 FORMAT = 1  # of run directories; raised when an older fedlens could not read a newer one
 LARGEST_FILE = 1 << 20
 DEFAULT_CLIENTS = 10
+BELONGINGS = {
+    ("partition", "scheme"): ("alpha", "classes_per_client", "class_lists"),
+    ("local", "optimizer"): ("momentum",),
+}
 SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
 
 
@@ -241,11 +245,17 @@ def load_config(
     if base is not None:
         _merge(content, base)
     if preset is not None:
-        _merge(content, read_preset(preset))
+        _supersede(content, read_preset(preset))
     if path is not None:
-        _merge(content, _parse(_read(path), str(path)))
+        own = _parse(_read(path), str(path))
+        version = own.pop("format", FORMAT)  # the config.toml of a run directory has one
+        if version != FORMAT:
+            raise ConfigError(f"{path} is of format {version}, expected {FORMAT}.")
+        _supersede(content, own)
+    given: dict[str, Any] = {}
     for override in overrides:
-        _merge(content, _override(override))
+        _merge(given, _override(override))
+    _supersede(content, given)
     return parse_config(content)
 
 
@@ -271,21 +281,6 @@ def read_preset(name: str) -> dict[str, Any]:
 def write_config(config: Config) -> str:
     """Return the fully resolved configuration as TOML, with the format of the run directory."""
     return tomli_w.dumps({"format": FORMAT, **config.to_dict()})
-
-
-def describe_keys() -> list[tuple[str, str, str, str]]:
-    """Return (key, values, default, meaning) of every key, for the documentation."""
-    rows = []
-    for name, info in Config.model_fields.items():
-        section = info.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            for key, field in section.model_fields.items():
-                rows.append(
-                    (f"{name}.{key}", _values(field), _default(field), field.description or "")
-                )
-        else:
-            rows.append((name, _values(info), _default(info), info.description or ""))
-    return rows
 
 
 def _preset_folder() -> Path:
@@ -327,6 +322,16 @@ def _override(text: str) -> dict[str, Any]:
     return content
 
 
+def _supersede(content: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Merge a later source into ``content``; what belonged to a choice it changes goes with it."""
+    for (section, choice), belongings in BELONGINGS.items():
+        old, later = content.get(section), new.get(section)
+        if isinstance(old, dict) and isinstance(later, Mapping) and choice in later:
+            for key in belongings:
+                old.pop(key, None)
+    _merge(content, new)
+
+
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     for key, value in new.items():
         old = into.get(key)
@@ -339,13 +344,9 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 def _choice(key: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
     if value not in allowed:
         raise ConfigError(
-            f"{key} is '{value}', expected one of {', '.join(sorted(allowed))}.{_meant(value, allowed)}"
+            f"{key} is '{value}', expected one of {', '.join(sorted(allowed))}."
+            f"{did_you_mean(value, allowed)}"
         )
-
-
-def _meant(word: str, allowed: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(allowed), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _sentence(error: ValidationError) -> str:
@@ -368,46 +369,10 @@ def _sentence(error: ValidationError) -> str:
         where = f"The section [{key}]" if key else "The configuration"
         return (
             f"There is no key '{unknown}'. {where} takes {', '.join(allowed)}."
-            f"{_meant(str(first['loc'][-1]), allowed)}"
+            f"{did_you_mean(str(first['loc'][-1]), allowed)}"
         )
     field = model.model_fields.get(path[-1]) if path else None
-    allowed_values = f" It takes {_values(field)}." if field is not None else ""
+    allowed_values = f" It takes {values_in_words(field)}." if field is not None else ""
     message = str(first["msg"]).removeprefix("Value error, ")
     value = first["input"]
     return f"{key} is {value!r}: {message[0].lower()}{message[1:]}.{allowed_values}"
-
-
-def _values(field: Any) -> str:
-    """Return in words what a field may be."""
-    words = _type_words(field.annotation)
-    limits = []
-    for rule in field.metadata:
-        for name, sign in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
-            bound = getattr(rule, name, None)
-            if bound is not None and bound < 2**62:
-                limits.append(f"{sign} {bound:g}")
-    return " ".join([words, *limits])
-
-
-def _type_words(annotation: Any) -> str:
-    simple = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-    if annotation in simple:
-        return simple[annotation]
-    arguments = get_args(annotation)
-    origin = getattr(annotation, "__origin__", None)
-    if origin is Literal or (arguments and all(isinstance(a, str) for a in arguments)):
-        return ", ".join(str(value) for value in arguments)
-    if hasattr(annotation, "__metadata__"):
-        return _type_words(arguments[0])
-    if origin is dict:
-        return f"table of {_type_words(arguments[1])}"
-    if origin is list:
-        return f"list of {_type_words(arguments[0])}"
-    return " or ".join(_type_words(a) for a in arguments if a is not type(None))
-
-
-def _default(field: Any) -> str:
-    value = field.default
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)

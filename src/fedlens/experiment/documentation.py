@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from fedlens.experiment.config import describe_keys, presets
+from fedlens.experiment.config import Config, Section, presets
+from fedlens.experiment.wording import default_in_words, values_in_words
 from fedlens.files import write_text
 
 HEAD = """# Configuration
@@ -28,6 +29,28 @@ def configuration_page() -> str:
     ]
     names = ", ".join(f"`{name}`" for name in presets())
     return HEAD.format(presets=names) + "\n".join(rows) + "\n"
+
+
+def describe_keys() -> list[tuple[str, str, str, str]]:
+    """Return (key, values, default, meaning) of every key, for the documentation."""
+    rows = []
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            for key, field in section.model_fields.items():
+                rows.append(
+                    (
+                        f"{name}.{key}",
+                        values_in_words(field),
+                        default_in_words(field),
+                        field.description or "",
+                    )
+                )
+        else:
+            rows.append(
+                (name, values_in_words(info), default_in_words(info), info.description or "")
+            )
+    return rows
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def build_gallery(
         group(
             "Typical hits",
             "Right answers of middling confidence for their class.",
-            _typical(confidence, predicted, truth, dataset.classes, cases),
+            _typical(confidence, predicted, truth, cases),
         ),
         group(
             "The most confident mistakes",
@@ -108,6 +108,7 @@ def explain_cases(
                 confidence=record.confidence,
                 layer=str(explanation.meta.get("layer")),
                 degenerate=record.degenerate,
+                explained="" if target is None else record.explained,
             )
         )
     return cases
@@ -119,15 +120,13 @@ def plain_image(image: Tensor) -> npt.NDArray[np.uint8]:
     return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
 
-def _typical(
-    confidence: npt.NDArray[Any], predicted: Chosen, truth: Chosen, classes: int, cases: int
-) -> Chosen:
-    spread = np.unique(np.linspace(0, classes - 1, min(cases, classes)).round().astype(int))
+def _typical(confidence: npt.NDArray[Any], predicted: Chosen, truth: Chosen, cases: int) -> Chosen:
+    hit = np.unique(truth[predicted == truth])
+    spread = np.linspace(0, len(hit) - 1, min(cases, len(hit))).round().astype(int)
     chosen = []
-    for label in spread:
+    for label in hit[spread]:
         hits = np.flatnonzero((truth == label) & (predicted == label))
-        if len(hits):
-            chosen.append(hits[np.argsort(confidence[hits], kind="stable")[len(hits) // 2]])
+        chosen.append(hits[np.argsort(confidence[hits], kind="stable")[len(hits) // 2]])
     return np.array(chosen, dtype=np.int64)
 
 
@@ -154,13 +153,14 @@ def _multilabel_groups(
     right = labels.gather(1, top[:, None])[:, 0].numpy() == 1
     groups = [
         group(
-            "The surest hits",
-            "The label that the model is surest of is present.",
+            "Highest-ranked label present",
+            "The label that the model gives the highest probability is among the true ones.",
             _surest(confidence, np.flatnonzero(right), cases),
         ),
         group(
-            "The most confident mistakes",
-            "The label that the model is surest of is absent.",
+            "Highest-ranked label absent",
+            "The label that the model gives the highest probability is not among the true ones. "
+            "Below 50 % the model does not claim it.",
             _surest(confidence, np.flatnonzero(~right), cases),
         ),
     ]

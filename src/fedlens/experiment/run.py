@@ -64,6 +64,7 @@ def start_run(
     Raises:
         FedlensError: see the sentences of each room.
     """
+    config = _anywhere(config)
     dataset = dataset if dataset is not None else find_dataset(config)
     for number in range(config.repeats):
         single = _single_config(config, config.seed + number)
@@ -128,6 +129,15 @@ def partition_of(config: Config, dataset: ImageDataset) -> Partition:
         drop=section.drop,
         group_names=dataset.group_names,
     )
+
+
+def _anywhere(config: Config) -> Config:
+    """Return ``config`` with an absolute image path, so that the run can be opened from anywhere."""
+    if config.dataset.path is None:
+        return config
+    content = config.to_dict()
+    content["dataset"]["path"] = str(Path(config.dataset.path).expanduser().resolve())
+    return parse_config(content)
 
 
 def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partition | None]:

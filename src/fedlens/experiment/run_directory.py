@@ -240,7 +240,7 @@ class RunDirectory:
             return None
         try:
             tensors, metadata = read_tensors(files[-1])
-            number, settings = int(metadata["number"]), metadata["config"]
+            number, settings = int(metadata["number"]), metadata.get("config")
         except (RunError, KeyError, ValueError) as error:
             raise RunError(
                 f"The checkpoint {files[-1]} is damaged; delete that file and resume again to go on "

@@ -132,8 +132,8 @@ def served_figure(
     if between > 0:
         places[half:] += 1
     values = accuracy[kept]
-    lowest, highest = float(values.min()), float(values.max())
-    left = max(0.0, lowest - 0.06)
+    highest = float(values.max())
+    left = served_from(accuracy)
     right = highest + 0.14 * (highest - left)
     if between > 0:
         axes.text(
@@ -169,3 +169,8 @@ def served_figure(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     label_above(axes, "Accuracy (%)")
     return figure
+
+
+def served_from(accuracy: Floats) -> float:
+    """Return where the axis of :func:`served_figure` starts; 0 if at zero."""
+    return max(0.0, float(np.nanmin(accuracy)) - 0.06)

@@ -117,11 +117,17 @@ def class_figure(
         )
     axes.set_yticks(places, [shown(name, 20) for name in class_names])
     axes.set_ylim(classes - 0.4, -0.6)
-    low = min(float(np.nanmin(values)) if not np.isnan(values).all() else 0.0, 0.99)
-    axes.set_xlim(max(0.0, np.floor(low * 10) / 10 - 0.02), 1.01)
+    low = lowest_shown(values)
+    axes.set_xlim(low if low > 0 else -0.02, 1.01)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     axes.grid(axis="x", color=RULE, lw=0.8)
     label_above(axes, axis)
     if study:
         figure.legend(loc="outside lower left", ncols=2)
     return figure
+
+
+def lowest_shown(values: Floats) -> float:
+    """Return where the axis of :func:`class_figure` starts for these values; 0 if at zero."""
+    low = min(float(np.nanmin(values)) if not np.isnan(values).all() else 0.0, 0.99)
+    return max(0.0, float(np.floor(low * 10) / 10 - 0.02))

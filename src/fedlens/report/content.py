@@ -23,6 +23,7 @@ class Case:
         true_class, predicted_class: names.
         confidence: softmax (or sigmoid) probability of the predicted class, in [0, 1].
         layer: the layer that the map was taken from.
+        explained: the class (or contrast) that the map is about; empty for the predicted class.
         degenerate: the map is all zero or not finite, and is not to be painted.
     """
 
@@ -34,6 +35,7 @@ class Case:
     confidence: float
     layer: str
     degenerate: bool = False
+    explained: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,7 @@ def explanation_figure(cases: Sequence[Case], blind_area: Mask | None = None) ->
         cases: one or more explained decisions.
         blind_area: bool (H, W), True where the network cannot see: hatched and outlined.
     """
-    side, gap, words = 112, 8, 48
+    side, gap, words = 112, 8, 65 if any(case.explained for case in cases) else 48
     block = 3 * side + 2 * gap
     across = 1 if len(cases) < 3 else 2 if len(cases) < 9 else 3
     down = math.ceil(len(cases) / across)
@@ -110,14 +110,16 @@ def explanation_figure(cases: Sequence[Case], blind_area: Mask | None = None) ->
         row, column = divmod(place, across)
         left = 16 + column * (block + 34)
         top = height - 24 - row * (side + words + 14)
-        lines = (f"true: {shown(case.true_class)}", f"predicted: {prediction(case)}")
+        lines = [f"true: {shown(case.true_class)}", f"predicted: {prediction(case)}"]
+        if case.explained:
+            lines.append(f"map: evidence for {shown(case.explained)}")
         for number, line in enumerate(lines):
             figure.text(
                 left / width,
                 (top - 14 - 17 * number) / height,
                 line,
                 color=INK,
-                fontweight="bold" if number else "normal",
+                fontweight="bold" if number == 1 else "normal",
                 fontsize=11.5,
             )
         pictures = case_pictures(case, blind_area)

@@ -88,7 +88,8 @@ def _what_was_run(content: ReportContent) -> str:
         )
     return (
         f"The network {model_name(content)}, of {content.total_parameters:,} parameters, was "
-        f"trained on all training images of {content.dataset_name} for {length}{again}."
+        f"trained on {int(content.split_counts[0].sum()):,} pooled training images of "
+        f"{content.dataset_name} for {length}{again}."
     )
 
 

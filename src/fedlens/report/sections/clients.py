@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedlens.report import words
-from fedlens.report.clients import partition_figure, served_figure
+from fedlens.report.clients import partition_figure, served_figure, served_from
 from fedlens.report.content import ReportContent
 from fedlens.report.curves import Curve, clients_figure, curves_figure
 from fedlens.report.history import aligned, client_series, final, latest, series, steps
@@ -94,8 +94,8 @@ def _service(content: ReportContent, drawer: Drawer) -> list[Item]:
         drawer.chart(
             "client-accuracy-end",
             served_figure(ends, names, overall=None if overall is None else overall.value),
-            "The same at the end, worst served first; a triangle marks the lowest. The axis does "
-            "not start at zero.",
+            "The same at the end, worst served first; a triangle marks the lowest."
+            + (" The axis does not start at zero." if served_from(ends) > 0 else ""),
             f"Dot plot of accuracy by client; {end}.",
         ),
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedlens.report import words
-from fedlens.report.confusion import MOST_COUNTED, class_figure, confusion_figure
+from fedlens.report.confusion import MOST_COUNTED, class_figure, confusion_figure, lowest_shown
 from fedlens.report.content import ReportContent
 from fedlens.report.curves import Curve, curves_figure
 from fedlens.report.history import Floats, aligned, mean_of
@@ -129,7 +129,7 @@ def classes_section(content: ReportContent, drawer: Drawer) -> Section:
         class_figure(values, content.class_names, axis=f"{name} on the test images"),
         f"{name} of each {'label' if test.auc is not None else 'class'}"
         + ("; each dot is a seed." if len(content.seeds) > 1 else ".")
-        + " The axis does not start at zero.",
+        + (" The axis does not start at zero." if lowest_shown(values) > 0 else ""),
         f"Dot plot of {name} by class; the lowest is {content.class_names[place]} at "
         f"{decimal(float(scores[place]), 3)}.",
     )

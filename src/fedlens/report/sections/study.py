@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlens.report import words
 from fedlens.report.comparison import LATE, comparison, stability, study_f1
-from fedlens.report.confusion import class_figure
+from fedlens.report.confusion import class_figure, lowest_shown
 from fedlens.report.content import ReportContent
 from fedlens.report.page import Chart, Drawer, Item, Section, Stack
 from fedlens.report.tables import Table, comparison_table
@@ -30,7 +30,8 @@ def study_section(content: ReportContent, drawer: Drawer) -> Section | None:
                     values, content.class_names, axis="F1 on the test images", study=given
                 ),
                 "F1 of each class: the study's figure as an open diamond, each seed of this run "
-                "as a dot. The axis does not start at zero.",
+                "as a dot."
+                + (" The axis does not start at zero." if lowest_shown(values) > 0 else ""),
                 "Dot plot of F1 by class for this run and for the study; the numbers are in the "
                 "table beside it.",
             ),
@@ -46,8 +47,9 @@ def spread_table(content: ReportContent) -> list[Table]:
     if not rows:
         return []
     name = words.unit(content)
+    late = min(LATE, len(content.seeds[0].history))
     definition = (
-        f"Late spread: the sample standard deviation of a metric over the last {LATE} {name}s; "
+        f"Late spread: the sample standard deviation of a metric over the last {late} {name}s; "
         "accuracies count as shares, so 0.01 is one point."
     )
     columns = ["Metric", "Late spread"]
