@@ -18,7 +18,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
-# Each prints ratios measured in one run and writes docs/results; the peers: benchmarks/README.md.
+# Each prints ratios measured in one run (--out FILE keeps them); the peers: benchmarks/README.md.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/engine.py

@@ -16,9 +16,7 @@ The ratios are medians over the repeats of the ratio within one repeat.
 
 import argparse
 import gzip
-import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -28,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
+from results import report
 from torch import Tensor
 
 from fedlens.explain import explain
@@ -98,7 +97,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--out", type=Path, help="write the result as JSON to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -114,20 +114,11 @@ def main() -> None:
     result = {
         "images": len(images),
         "batch": arguments.batch,
-        "repeats": arguments.repeats,
-        "seconds": medians,
-        "explain_over": ratios,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        "seconds": {name: round(value, 3) for name, value in medians.items()},
+        "explain_over": {name: round(value, 3) for name, value in ratios.items()},
     }
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(f"{len(images):,} images, batches of {arguments.batch}, one thread, medians")
-    for name, value in medians.items():
-        ratio = f"explain takes {ratios[name]:.2f} of it" if name in ratios else ""
-        print(f"  {name:<17} {value:7.3f} s  {value / len(images) * 1e6:6.0f} us/image  {ratio}")
+    targets = {"explain_over": "forward_backward at most 2"}
+    report("Grad-CAM", result, targets, arguments.json, arguments.out)
 
 
 if __name__ == "__main__":

@@ -189,7 +189,11 @@ def main() -> None:
             print(json.dumps({"side": side, **result}), file=sys.stderr)
             runs[side].append(result)
 
-    document: dict[str, Any] = {"benchmark": arguments.benchmark, "machine": machine}
+    document: dict[str, Any] = {
+        "benchmark": arguments.benchmark,
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine,
+    }
     if "ours" in runs:
         document["summary"] = compare(arguments.benchmark, runs["ours"], runs["peer"])
     document["runs"] = runs

@@ -21,7 +21,6 @@ class Purpose(IntEnum):
     DROPOUT = 6
     VALIDATION_SPLIT = 7
     EXPLAIN = 8
-    GALLERY = 9
 
 
 def seed_sequence(

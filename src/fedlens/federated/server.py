@@ -47,7 +47,7 @@ class Checkpoint:
     Attributes:
         round: the last finished round; 0 before the first.
         state: the algorithm's state after it.
-        buffers: the global model's floating-point buffers, as one vector.
+        buffers: the global model's persistent buffers, as one vector.
     """
 
     round: int

@@ -51,7 +51,7 @@ class CentralCheckpoint:
 
     Attributes:
         epoch: the last finished epoch; 0 before the first.
-        state: the flat parameters followed by the floating-point buffers.
+        state: the flat parameters followed by the persistent buffers.
         optimizer: the optimiser's memory by name.
     """
 

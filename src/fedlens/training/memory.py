@@ -11,10 +11,10 @@ _MMAP_THRESHOLD = -3
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed blocks of up to 256 MiB for the next step; return whether it took it.
 
-    A training step frees and asks again for a few megabytes per feature map. By default glibc hands
-    such blocks back to the system, so that each step faults its pages in anew: that costs 10 to 30 %
-    of a step of the paper's network. This setting is of the whole process and changes no result; the
-    command line and the worker processes call it, the library never does by itself.
+    A training step frees and asks again for a few megabytes per feature map. By default glibc may
+    hand such blocks back to the system, so that each step faults its pages in anew; how much that
+    costs depends on what else the process has freed. This setting is of the whole process and
+    changes no result; the command line and the worker processes call it, the library never does.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -14,7 +14,7 @@ Finished = Callable[[ClientReport], None]
 class Engine(Protocol):
     """Runs clients, each from the same incoming state to its own row of outgoing states.
 
-    A state is the flat parameter vector followed by the model's floating-point buffers. Results do
+    A state is the flat parameter vector followed by the model's persistent buffers. Results do
     not depend on the engine, on its number of workers or on the order of completion.
     """
 
