@@ -2,7 +2,7 @@
 
 The last line is the JSON that benchmarks/README.md describes.
 
-    python benchmarks/ours_central.py [--epochs 3] [--shards 2] [--precision float32]
+    python benchmarks/ours_central.py [--epochs 3] [--threads 2] [--precision float32]
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     started = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--shards", type=int, default=2, help="threads that share each batch")
+    parser.add_argument("--threads", type=int, default=2, help="that work on each batch")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--data", type=Path, help="folder of the Fashion-MNIST files")
     options = parser.parse_args()
@@ -35,7 +35,7 @@ def main() -> None:
         optimizer="adam",
         lr=1e-3,
         precision=options.precision,
-        shards=options.shards,
+        threads=options.threads,
     )
     result = train_centrally(model, data.train, local=local, seed=42, validation=data.validation)
     test = evaluate_logits(predict(result.model, data.test.images), data.test.labels)

@@ -61,6 +61,21 @@ def test_both_forms_have_the_same_weight_gradients() -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [22, 23, 28, 29, 30, 31, 37, 38, 46])
+def test_it_computes_on_what_it_sees_and_no_less(size: int) -> None:
+    """The square that ``forward`` cuts out against the gradient of the textbook network."""
+    model = paper_cnn(channels=2, size=size).double()
+    generator = torch.Generator().manual_seed(4)
+    x = torch.rand(32, 2, size, size, dtype=torch.float64, generator=generator)
+    x.requires_grad_()
+    plain = model.explanation_view()(x)
+    (gradient,) = torch.autograd.grad(plain.square().sum(), x)
+    seen = (gradient != 0).any(0).any(0)
+    assert int(seen.any(1).sum()) == int(seen.any(0).sum()) == model.visible
+    assert bool(seen[: model.visible, : model.visible].any(1).all())
+    torch.testing.assert_close(model(x), plain, rtol=0, atol=1e-12)
+
+
 def test_weights_are_glorot_uniform_and_biases_zero() -> None:
     model = paper_cnn(seed=3)
     layers = {

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedlens.data import Client
-from fedlens.errors import ConfigError, ModelError
+from fedlens.errors import ConfigError
 from fedlens.models import FlatParameters, build_model, get_vector, set_vector
 from fedlens.randomness import Purpose, generator
 from fedlens.training import LocalTraining, default_loss
 from fedlens.training.central import CentralCheckpoint, train_centrally
-from fedlens.training.loop import Draws, LocalRun, single_thread
+from fedlens.training.loop import Draws, LocalRun, threads
 
 
 def digits_like(count: int = 50, seed: int = 0) -> Client:
@@ -120,43 +120,36 @@ def test_clients_that_share_tensors_train_on_their_own_rows() -> None:
     assert torch.equal(*results)
 
 
-@pytest.mark.parametrize("shards", [2, 3])
-def test_a_batch_cut_into_shards_has_the_same_gradient(shards: int) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_threads_train_the_same_network(count: int) -> None:
     client = digits_like(37)
-    vectors = []
-    for count in (1, shards):
-        flat = FlatParameters(paper_cnn().double())
-        settings = LocalTraining(batch_size=8, lr=0.1, shards=count)
-        run = LocalRun(flat, client, settings, default_loss, Draws(2, 1, 0))
-        figures = [run.epoch(1), run.epoch(2)]
-        vectors.append((flat.vector.clone(), figures))
-    torch.testing.assert_close(vectors[0][0], vectors[1][0], rtol=0, atol=1e-10)
-    assert [f.accuracy for f in vectors[0][1]] == [f.accuracy for f in vectors[1][1]]
+    results = [
+        train_centrally(
+            paper_cnn().double(),
+            client,
+            local=LocalTraining(epochs=2, batch_size=8, lr=0.1, threads=number),
+            seed=2,
+        )
+        for number in (1, count)
+    ]
+    one, more = (get_vector(result.model) for result in results)
+    torch.testing.assert_close(one, more, rtol=0, atol=1e-10)
+    one_figures, more_figures = ([r.train_accuracy for r in x.history] for x in results)
+    assert one_figures == more_figures
 
 
-def test_shards_are_repeatable_to_the_last_bit() -> None:
-    client = digits_like(37)
-    results = []
-    for _ in range(2):
-        flat = FlatParameters(paper_cnn())
-        settings = LocalTraining(batch_size=8, lr=0.1, shards=2)
-        LocalRun(flat, client, settings, default_loss, Draws(2, 1, 0)).epoch(1)
-        results.append(flat.vector.clone())
-    assert torch.equal(*results)
-
-
-def test_shards_refuse_layers_that_look_at_the_whole_batch() -> None:
-    settings = LocalTraining(shards=2)
-    for layer in (nn.BatchNorm1d(2), nn.Dropout(0.5)):
-        flat = FlatParameters(nn.Sequential(nn.Linear(2, 2), layer))
-        with pytest.raises(ModelError, match=r"set local\.shards to 1"):
-            LocalRun(
-                flat,
-                Client(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)),
-                settings,
-                default_loss,
-                Draws(0, 1, 0),
-            )
+def test_two_threads_are_repeatable_to_the_last_bit() -> None:
+    results = [
+        train_centrally(
+            paper_cnn(),
+            digits_like(200),
+            local=LocalTraining(epochs=2, batch_size=32, lr=0.1, threads=2),
+            seed=2,
+        )
+        for _ in range(3)
+    ]
+    first, *others = (get_vector(result.model) for result in results)
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_bfloat16_stays_close_to_float32() -> None:
@@ -214,7 +207,10 @@ def test_threads_are_put_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with single_thread():
+        with threads(1):
+            assert torch.get_num_threads() == 1
+            with threads(2):
+                assert torch.get_num_threads() == 2
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 3
     finally:
@@ -266,7 +262,7 @@ def test_kept_memory_is_not_faulted_in_again() -> None:
         ({"epochs": 1.5}, "local.epochs"),
         ({"batch_size": 2.5}, "local.batch_size"),
         ({"lr": "a"}, "local.lr"),
-        ({"shards": 1.5}, "local.shards"),
+        ({"threads": 1.5}, "local.threads"),
         ({"epochs": (3, 2)}, "local.epochs"),
         ({"epochs": []}, "local.epochs"),
         ({"batch_size": 0}, "local.batch_size"),
@@ -277,7 +273,7 @@ def test_kept_memory_is_not_faulted_in_again() -> None:
         ({"optimizer": "adam", "momentum": 0.5}, "local.momentum"),
         ({"weight_decay": -1.0}, "local.weight_decay"),
         ({"precision": "float16"}, "local.precision"),
-        ({"shards": 0}, "local.shards"),
+        ({"threads": 0}, "local.threads"),
     ],
 )
 def test_impossible_settings_are_named(values, key) -> None:

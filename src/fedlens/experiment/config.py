@@ -15,7 +15,7 @@ from fedlens.explain import METHODS
 from fedlens.federated.algorithms import ALGORITHMS, build_algorithm
 from fedlens.federated.cohort import cohort_size
 from fedlens.models import MODELS
-from fedlens.training.local import LocalTraining
+from fedlens.training.local import MOST_THREADS, LocalTraining
 
 FORMAT = 1  # of run directories; raised when an older fedlens could not read a newer one
 LARGEST_FILE = 1 << 20
@@ -106,8 +106,11 @@ class LocalSection(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="float32, or bfloat16 (faster, rounds more coarsely)"
     )
-    shards: int = Field(
-        1, ge=1, description="pieces that a batch is cut into, one thread each (mode `central`)"
+    threads: int = Field(
+        1,
+        ge=1,
+        le=MOST_THREADS,
+        description="threads that work on each batch together (mode `central`)",
     )
 
     @field_validator("epochs")
@@ -174,9 +177,9 @@ class Config(Section):
             raise ConfigError(
                 f"local.epochs is {self.local.epochs}, expected one whole number in mode 'central'."
             )
-        if self.mode == "federated" and self.local.shards > 1:
+        if self.mode == "federated" and self.local.threads > 1:
             raise ConfigError(
-                f"local.shards is {self.local.shards}, expected 1 in mode 'federated', where "
+                f"local.threads is {self.local.threads}, expected 1 in mode 'federated', where "
                 "federation.workers makes use of the processors."
             )
         own = SCHEMES[self.partition.scheme]
@@ -215,7 +218,7 @@ class Config(Section):
             momentum=local.momentum,
             weight_decay=local.weight_decay,
             precision=local.precision,
-            shards=local.shards,
+            threads=local.threads,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -291,9 +291,9 @@ def _check(
         raise ConfigError(f"federation.workers is {workers}, expected a whole number from 1.")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected a whole number from 0.")
-    if local.shards > 1:
+    if local.threads > 1:
         raise ConfigError(
-            f"local.shards is {local.shards}, expected 1 in a federation, where federation.workers "
+            f"local.threads is {local.threads}, expected 1 in a federation, where federation.workers "
             "makes use of the processors."
         )
     if isinstance(local.epochs, list) and len(local.epochs) != len(clients):

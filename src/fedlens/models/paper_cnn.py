@@ -18,9 +18,20 @@ class PaperCNN(nn.Module):
     On 1x28x28 images and 10 classes it has exactly 65,354 trainable parameters (section 3 of the
     study). Weights are Glorot-uniform and biases zero, as Keras draws them.
 
-    ``forward`` pools *before* the ReLU: the maximum commutes with a monotonic function, so that the
-    outputs and the weight gradients are the same with a quarter of the ReLU's work. Maps for
-    explanations need the ReLU before the pooling: see :meth:`explanation_view`.
+    ``forward`` does the same function with less work, in two ways that change no output and no
+    gradient:
+
+    - It computes only on the top left ``visible`` x ``visible`` pixels. Each stage's pooling drops
+      an odd last row, so that pixels further right and down reach no output (22 of 28 are seen; the
+      convolutions then do 52 % of the multiplications).
+    - It pools *before* the ReLU: the maximum commutes with a monotonic function, and a quarter of
+      the values are left.
+
+    Maps for explanations need all of the image and the ReLU before the pooling: see
+    :meth:`explanation_view`.
+
+    Attributes:
+        visible: height and width in pixels of what the network sees, at the top left.
     """
 
     def __init__(
@@ -46,6 +57,9 @@ class PaperCNN(nn.Module):
         side = image_size
         for _ in range(3):
             side = (side - 2) // 2
+        self.visible = side
+        for _ in range(3):
+            self.visible = 2 * self.visible + 2
         # PyTorch's own initial weights, drawn from the global generator, are skipped.
         self.conv1 = skip_init(nn.Conv2d, in_channels, 32, 3)
         self.conv2 = skip_init(nn.Conv2d, 32, 64, 3)
@@ -58,7 +72,7 @@ class PaperCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of float images (N, C, H, W) in [0, 1]."""
-        maps = channels_last(images)
+        maps = channels_last(images[:, :, : self.visible, : self.visible])
         for layer in (self.conv1, self.conv2, self.conv3):
             maps = F.relu(F.max_pool2d(layer(maps), 2))
         hidden = F.relu(self.dense(maps.flatten(1)))

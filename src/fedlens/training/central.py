@@ -15,7 +15,7 @@ from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, LocalRun, single_thread
+from fedlens.training.loop import Draws, LocalRun, threads
 from fedlens.training.losses import Loss, default_loss
 from fedlens.training.prediction import predict
 
@@ -115,7 +115,7 @@ def train_centrally(
     history = []
     for number in range(done + 1, local.epochs + 1):
         started = time.perf_counter()
-        with single_thread():
+        with threads(local.threads):
             figures = run.epoch(number)
         trained_at = time.perf_counter()
         evaluation = None

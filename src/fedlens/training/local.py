@@ -10,6 +10,7 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 Precision = Literal["float32", "bfloat16"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
+MOST_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class LocalTraining:
         momentum: of ``sgd``, in [0, 1).
         weight_decay: L2 penalty added to the gradient (decoupled for ``adamw``), at least 0.
         precision: ``float32``, or ``bfloat16`` autocast (faster, other bits).
-        shards: equal pieces that a batch is cut into, computed by one thread each and added in
-            order; 1 is one thread. The number changes the last bits of the result, the number of
-            processors does not.
+        threads: threads that work on each batch together, 1 to 256; more than one only in central
+            training (a federation has its workers). The number changes the last bits of the
+            result, the number of processors does not.
 
     Raises:
         ConfigError: a value that it cannot have; the sentence names the key and what is allowed.
@@ -41,7 +42,7 @@ class LocalTraining:
     momentum: float = 0.0
     weight_decay: float = 0.0
     precision: Precision = "float32"
-    shards: int = 1
+    threads: int = 1
 
     def __post_init__(self) -> None:
         counts = self.epochs if isinstance(self.epochs, list | tuple) else [self.epochs]
@@ -79,8 +80,11 @@ class LocalTraining:
             raise ConfigError(
                 f"local.precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}."
             )
-        if not _whole(self.shards):
-            raise ConfigError(f"local.shards is {self.shards}, expected a whole number from 1.")
+        if not (_whole(self.threads) and self.threads <= MOST_THREADS):
+            raise ConfigError(
+                f"local.threads is {self.threads}, expected a whole number from 1 to "
+                f"{MOST_THREADS}."
+            )
 
 
 def _whole(value: object) -> bool:

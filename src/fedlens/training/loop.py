@@ -1,8 +1,6 @@
 """The step loop: the one hot path that central and federated training share."""
 
-import copy
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data.client import Client
-from fedlens.errors import ConfigError, ModelError
-from fedlens.models.vector import FlatParameters, has_batch_norm
+from fedlens.errors import ConfigError
+from fedlens.models.vector import FlatParameters
 from fedlens.randomness import Purpose, generator, torch_seed
 from fedlens.training.local import LocalTraining
 from fedlens.training.losses import Loss
@@ -57,19 +55,13 @@ class LocalRun:
         loss: Loss,
         draws: Draws,
     ) -> None:
-        """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet.
-
-        Raises:
-            ModelError: a batch is to be cut into shards and a layer looks at the whole batch or
-                draws random numbers.
-        """
+        """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet."""
         self._flat = flat
         self._client = client
         self._settings = settings
         self._draws = draws
         self._loss = loss
         self._optimizer = build_optimizer(flat, settings)
-        self._step = ShardedStep(flat, settings, loss) if settings.shards > 1 else None
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's memory; the parameters are in the flat vector."""
@@ -93,13 +85,8 @@ class LocalRun:
                 inputs = as_inputs(client.inputs.index_select(0, rows), flat.vector.dtype)
                 targets = client.targets.index_select(0, rows)
                 flat.gradient.zero_()
-                if self._step is None:
-                    outputs, losses = forward(
-                        flat.model, inputs, targets, self._settings, self._loss
-                    )
-                    losses.sum().div(len(rows)).backward()
-                else:
-                    outputs, losses = self._step(inputs, targets)
+                outputs, losses = forward(flat.model, inputs, targets, self._settings, self._loss)
+                losses.sum().div(len(rows)).backward()
                 self._optimizer.step()
                 steps += 1
                 total_loss += float(losses.detach().sum())
@@ -117,58 +104,6 @@ class LocalRun:
             stream = generator(self._draws.seed, Purpose.LOCAL_TRAINING, **draws)
             positions = torch.from_numpy(stream.permutation(count))
         return positions if self._client.indices is None else self._client.indices[positions]
-
-
-class ShardedStep:
-    """Forward and backward pass of a batch cut into equal shards, one thread each.
-
-    Each thread has its own gradient vector over the shared parameters; the gradients are added in
-    shard order, so that the result does not depend on timing.
-    """
-
-    def __init__(self, flat: FlatParameters, settings: LocalTraining, loss: Loss) -> None:
-        """Make one replica of the network for each shard but the first."""
-        if has_batch_norm(flat.model) or any(
-            isinstance(module, nn.modules.dropout._DropoutNd) for module in flat.model.modules()
-        ):
-            raise ModelError(
-                f"local.shards is {settings.shards}, but the network has BatchNorm or dropout, which "
-                "look at or draw for the whole batch; set local.shards to 1."
-            )
-        self._flat = flat
-        self._settings = settings
-        self._loss = loss
-        # deepcopy follows the views into one shared storage, so the copy is rebound at once
-        self._replicas = [
-            FlatParameters(copy.deepcopy(flat.model), share=flat)
-            for _ in range(settings.shards - 1)
-        ]
-        for replica in self._replicas:
-            replica.model.train()
-        self._threads = ThreadPoolExecutor(settings.shards - 1, "shard", initializer=_one_thread)
-
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the mean loss to ``flat.gradient``; return outputs and losses."""
-        size = -(-len(inputs) // self._settings.shards)
-        pieces = list(zip(inputs.split(size), targets.split(size), strict=True))
-        jobs = [
-            self._threads.submit(self._work, replica, piece, len(inputs))
-            for replica, piece in zip(self._replicas, pieces[1:], strict=False)
-        ]
-        results = [self._work(self._flat, pieces[0], len(inputs))]
-        results += [job.result() for job in jobs]
-        for replica, _ in zip(self._replicas, jobs, strict=False):
-            self._flat.gradient.add_(replica.gradient)
-        outputs, losses = zip(*results, strict=True)
-        return torch.cat(outputs), torch.cat(losses)
-
-    def _work(
-        self, flat: FlatParameters, piece: tuple[Tensor, Tensor], count: int
-    ) -> tuple[Tensor, Tensor]:
-        flat.gradient.zero_()
-        outputs, losses = forward(flat.model, *piece, self._settings, self._loss)
-        losses.sum().div(count).backward()
-        return outputs.detach(), losses.detach()
 
 
 def forward(
@@ -200,13 +135,14 @@ def as_inputs(batch: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
-    """Run PyTorch's operations on one thread inside the block, as every client step must be.
+def threads(count: int) -> Iterator[None]:
+    """Run PyTorch's operations on ``count`` threads inside the block.
 
-    A sum over more threads rounds differently, so the number of threads would show in the result.
+    A sum over more threads rounds differently, so that the number shows in the last bits of a
+    result: every client step and every evaluation runs on one.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -222,7 +158,3 @@ def local_torch_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

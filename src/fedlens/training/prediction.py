@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fedlens.training.loop import as_inputs, single_thread
+from fedlens.training.loop import as_inputs, threads
 
 CHUNK = 250  # examples a forward pass: the first feature maps of paper-cnn then stay in cache
 
@@ -34,7 +34,7 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     dtype = next(model.parameters()).dtype
     flags = {module: module.training for module in model.modules()}
     try:
-        with single_thread():
+        with threads(1):
             outputs = torch.cat(
                 [predict_chunk(model, inputs[part], dtype) for part in chunks(len(inputs))]
             )

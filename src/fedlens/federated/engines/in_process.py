@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedlens.federated.client import ClientReport, ClientTask, Workbench
 from fedlens.federated.engines.engine import Finished
-from fedlens.training.loop import single_thread
+from fedlens.training.loop import threads
 from fedlens.training.prediction import chunks
 
 
@@ -25,7 +25,7 @@ class InProcessEngine:
     def train(self, tasks: Sequence[ClientTask], finished: Finished) -> list[ClientReport]:
         """Run the tasks in slot order."""
         reports = []
-        with single_thread():
+        with threads(1):
             for task in tasks:
                 report = self._bench.train(task, self.incoming, self.outgoing[task.slot])
                 finished(report)
@@ -34,7 +34,7 @@ class InProcessEngine:
 
     def predict(self) -> Tensor:
         """Return the outputs on the validation examples, chunk by chunk."""
-        with single_thread():
+        with threads(1):
             shape = self._bench.output_shape()
             outputs = torch.empty(self._examples, *shape, dtype=self.incoming.dtype)
             for part in chunks(self._examples):

@@ -26,7 +26,7 @@ from torch import Tensor
 from fedlens.errors import ConfigError, FedlensError
 from fedlens.federated.client import ClientReport, ClientTask, Workbench
 from fedlens.federated.engines.engine import Finished
-from fedlens.training.loop import single_thread
+from fedlens.training.loop import threads
 from fedlens.training.memory import keep_freed_memory
 from fedlens.training.prediction import chunks
 
@@ -71,7 +71,7 @@ class WorkerPoolEngine:
         self._outputs: Tensor | None = None
         self._examples = validation_examples
         if validation_examples:
-            with single_thread():
+            with threads(1):
                 shape = (validation_examples, *bench.output_shape())
             self._outputs = shared_tensor(shape, dtype)
         self._bench = bench
