@@ -21,6 +21,9 @@ class Purpose(IntEnum):
     DROPOUT = 6
     VALIDATION_SPLIT = 7
     EXPLAIN = 8
+    POISON = 9
+    FAULTS = 10
+    PERSONAL = 11
 
 
 def seed_sequence(

@@ -117,7 +117,7 @@ def test_an_error_in_a_worker_comes_back_with_its_place() -> None:
 
 
 def pool(clients: list[Client], workers: int) -> WorkerPoolEngine:
-    bench = Workbench(paper_cnn(), clients, LOCAL, default_loss, 0, None)
+    bench = Workbench(paper_cnn(), clients, LOCAL, default_loss, 0, None, FedAvg())
     engine = WorkerPoolEngine(bench, len(clients), 0, workers)
     engine.incoming.copy_(get_vector(paper_cnn()))
     return engine
@@ -128,7 +128,7 @@ def test_the_longest_clients_start_first() -> None:
     engine = pool(clients, 1)
     order = []
     try:
-        tasks = [ClientTask(1, k, k, 1, len(client)) for k, client in enumerate(clients)]
+        tasks = [ClientTask(1, k, k, 1, len(client), 1, 1) for k, client in enumerate(clients)]
         reports = engine.train(tasks, lambda report: order.append(report.client))
     finally:
         engine.close()
@@ -152,13 +152,14 @@ def test_workers_end_when_the_server_is_killed() -> None:
         """
         import os, sys, torch
         from fedlens.data import Client
+        from fedlens.federated import FedAvg
         from fedlens.federated.client import Workbench
         from fedlens.federated.engines.worker_pool import WorkerPoolEngine
         from fedlens.models import build_model
         from fedlens.training import LocalTraining, default_loss
         model = build_model("paper-cnn", in_channels=1, classes=10, image_size=28)
         client = Client(torch.zeros(4, 1, 28, 28), torch.zeros(4, dtype=torch.int64))
-        bench = Workbench(model, [client], LocalTraining(), default_loss, 0, None)
+        bench = Workbench(model, [client], LocalTraining(), default_loss, 0, None, FedAvg())
         engine = WorkerPoolEngine(bench, 1, 0, 2)
         print(*[w.process.pid for w in engine._workers], flush=True)
         os.kill(os.getpid(), 9)
@@ -220,7 +221,7 @@ def test_bfloat16_gives_the_same_bits_for_any_number_of_workers() -> None:
 def test_no_more_workers_are_started_than_there_is_work() -> None:
     from fedlens.federated.engines import InProcessEngine, build_engine
 
-    bench = Workbench(paper_cnn(), unequal_clients()[:1], LOCAL, default_loss, 0, None)
+    bench = Workbench(paper_cnn(), unequal_clients()[:1], LOCAL, default_loss, 0, None, FedAvg())
     engine = build_engine(bench, workers=100_000, largest_cohort=1, validation_examples=0)
     assert isinstance(engine, InProcessEngine)
 

@@ -8,7 +8,15 @@ from torch import nn
 
 from fedlens.data import Client, Split
 from fedlens.errors import ConfigError
-from fedlens.federated import Checkpoint, FedAvg, Progress, ServerState, Update, federate
+from fedlens.federated import (
+    Checkpoint,
+    FedAvg,
+    Federation,
+    Progress,
+    ServerState,
+    Update,
+    federate,
+)
 from fedlens.federated.algorithm import weighted_mean
 from fedlens.federated.cohort import choose_cohort, cohort_size, local_epochs
 from fedlens.federated.history import divergence, mix_weighted
@@ -272,7 +280,8 @@ def test_aggregation_accumulates_in_double_precision() -> None:
     assert float(weighted_mean(weights, [1, 1, 1])) == 2**24 + 2
     state = ServerState(torch.zeros(1))
     updates = [Update(k, 1, 1, w) for k, w in enumerate(weights)]
-    assert float(FedAvg().aggregate(state, updates).parameters) == 2**24 + 2
+    federation = Federation((1, 1, 1), LocalTraining())
+    assert float(FedAvg().aggregate(state, updates, federation).parameters) == 2**24 + 2
 
 
 def test_divergence_of_two_orthogonal_updates() -> None:
@@ -397,5 +406,7 @@ def test_one_output_column_is_not_a_choice_of_class() -> None:
 
 def test_minus_zero_survives_one_client() -> None:
     weights = torch.tensor([-0.0, 1.0])
-    state = FedAvg().aggregate(ServerState(torch.ones(2)), [Update(0, 3, 1, weights)])
+    updates = [Update(0, 3, 1, weights)]
+    federation = Federation((3,), LocalTraining())
+    state = FedAvg().aggregate(ServerState(torch.ones(2)), updates, federation)
     assert torch.signbit(state.parameters).tolist() == [True, False]

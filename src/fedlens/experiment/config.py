@@ -12,6 +12,8 @@ from fedlens.data.partitions import OWN_CLIENTS, SCHEMES
 from fedlens.errors import ConfigError
 from fedlens.experiment.wording import did_you_mean, values_in_words
 from fedlens.explain import METHODS
+from fedlens.federated.aggregation import AGGREGATIONS, build_aggregation
+from fedlens.federated.algorithm import Algorithm
 from fedlens.federated.algorithms import ALGORITHMS, build_algorithm
 from fedlens.federated.cohort import cohort_size
 from fedlens.models import MODELS
@@ -23,6 +25,8 @@ DEFAULT_CLIENTS = 10
 BELONGINGS = {
     ("partition", "scheme"): ("alpha", "classes_per_client", "class_lists"),
     ("local", "optimizer"): ("momentum",),
+    ("federation", "algorithm"): ("parameters",),
+    ("federation", "aggregation"): ("trim", "byzantine"),
 }
 SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
 
@@ -85,8 +89,26 @@ class FederationSection(Section):
     workers: int = Field(
         2, ge=1, description="processes, of one thread each; the result does not depend on it"
     )
-    parameters: dict[str, float] = Field(
+    parameters: dict[str, bool | float | str] = Field(
         {}, description="of the algorithm, e.g. server_lr of fedavg"
+    )
+    aggregation: str = Field(
+        "mean", description=f"rule for the clients' vectors: one of {', '.join(AGGREGATIONS)}"
+    )
+    trim: float | None = Field(
+        None, ge=0, lt=0.5, description="share that `trimmed-mean` cuts off at either end (0.2)"
+    )
+    byzantine: float | None = Field(
+        None, ge=0, lt=0.5, description="share of liars that `krum`, `multi-krum` withstand (0.2)"
+    )
+    minimum_cohort: int = Field(
+        0, ge=0, description="usable updates below which a round is repeated"
+    )
+    far_off: Literal["keep", "clip", "reject"] = Field(
+        "keep", description="what is done with updates much longer than their round's median"
+    )
+    far_off_factor: float = Field(
+        3.0, ge=1, allow_inf_nan=False, description="how many medians are far off"
     )
 
 
@@ -103,6 +125,10 @@ class LocalSection(Section):
     lr: float = Field(0.05, gt=0, allow_inf_nan=False, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="L2 penalty")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="learning rate over a client's steps in a round (or over the training)",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="float32, or bfloat16 (faster, rounds more coarsely)"
     )
@@ -119,6 +145,27 @@ class LocalSection(Section):
         if isinstance(value, list) and (len(value) != 2 or value[0] < 1 or value[0] > value[1]):
             raise ValueError("expected a whole number from 1, or [low, high] with 1 <= low <= high")
         return value
+
+
+class FaultsSection(Section):
+    """What goes wrong, simulated (mode `federated`)."""
+
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability that a client of the cohort never answers"
+    )
+    stragglers: float = Field(
+        0.0, ge=0, le=1, description="share of the cohort that misses the deadline"
+    )
+    late: Literal["drop", "partial"] = Field(
+        "drop", description="a straggler's update is dropped, or its partial work taken"
+    )
+    poisoned: float = Field(0.0, ge=0, lt=1, description="share of all clients that attack")
+    attack: Literal["label-flip", "sign-flip", "scaled-update"] = Field(
+        "sign-flip", description="what they do"
+    )
+    scale: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="of the attacks sign-flip and scaled-update"
+    )
 
 
 class PrivacySection(Section):
@@ -157,6 +204,7 @@ class Config(Section):
     model: ModelSection = Field(default_factory=ModelSection)
     federation: FederationSection = Field(default_factory=FederationSection)
     local: LocalSection = Field(default_factory=LocalSection)
+    faults: FaultsSection = Field(default_factory=FaultsSection)
     privacy: PrivacySection = Field(default_factory=PrivacySection)
     explain: ExplainSection = Field(default_factory=ExplainSection)
     report: ReportSection = Field(default_factory=ReportSection)
@@ -167,7 +215,7 @@ class Config(Section):
         _choice("partition.scheme", self.partition.scheme, SCHEMES)
         _choice("model.name", self.model.name, MODELS)
         _choice("explain.method", self.explain.method, METHODS)
-        build_algorithm(self.federation.algorithm, self.federation.parameters)
+        self.algorithm()
         self.local_training()
         if self.seed + self.repeats > 2**63:
             raise ConfigError(
@@ -197,12 +245,25 @@ class Config(Section):
         if self.federation.clients is None and self.partition.scheme not in OWN_CLIENTS:
             object.__setattr__(self.federation, "clients", DEFAULT_CLIENTS)
         if self.federation.clients is not None:
-            cohort_size(self.cohort(), self.federation.clients)
+            size = cohort_size(self.cohort(), self.federation.clients)
+            if self.federation.minimum_cohort > size:
+                raise ConfigError(
+                    f"federation.minimum_cohort is {self.federation.minimum_cohort}, expected at most "
+                    f"the {size} clients of a round."
+                )
         return self
 
     def cohort(self) -> int | float | None:
         """Return the cohort as :func:`fedlens.federate` takes it."""
         return None if self.federation.cohort == "all" else self.federation.cohort
+
+    def algorithm(self) -> Algorithm:
+        """Return the algorithm as :func:`fedlens.federate` takes it; raises ``ConfigError``."""
+        section = self.federation
+        rule = build_aggregation(
+            section.aggregation, trim=section.trim, byzantine=section.byzantine
+        )
+        return build_algorithm(section.algorithm, section.parameters, rule)
 
     def local_training(self) -> LocalTraining:
         """Return the local settings as :func:`fedlens.federate` takes them."""
@@ -217,6 +278,7 @@ class Config(Section):
             lr=local.lr,
             momentum=local.momentum,
             weight_decay=local.weight_decay,
+            schedule=local.schedule,
             precision=local.precision,
             threads=local.threads,
         )

@@ -16,8 +16,9 @@ from fedlens.experiment.opened import Run, find_dataset, limited, load_run, part
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
-from fedlens.federated.algorithms import build_algorithm
+from fedlens.federated.client_store import ClientStore, rounds_as_tensor, rounds_from_tensor
 from fedlens.federated.cohort import cohort_size
+from fedlens.federated.faults import Faults, Screening
 from fedlens.files import without_nan, write_json
 from fedlens.models import build_model
 from fedlens.training.central import CentralCheckpoint, EpochRecord, train_centrally
@@ -260,10 +261,15 @@ def _federated(
     if saved is not None:
         number, tensors = saved
         state = ServerState(tensors["parameters"], _with_prefix(tensors, "memory."))
-        resume_from = Checkpoint(number, state, tensors["buffers"])
+        rounds = rounds_from_tensor(tensors["client_rounds"])
+        resume_from = Checkpoint(number, state, tensors["buffers"], rounds)
     watch(Event(0 if saved is None else saved[0], total, f"{len(clients)} clients, training"))
 
+    store = ClientStore(directory.clients)
+    before: dict[int, int] = {} if resume_from is None else resume_from.client_rounds
+
     def keep(checkpoint: Checkpoint, record: RoundRecord) -> None:
+        nonlocal before
         directory.append_metrics(record.to_json())
         memory = {f"memory.{name}": value for name, value in checkpoint.state.memory.items()}
         directory.write_checkpoint(
@@ -271,10 +277,13 @@ def _federated(
             {
                 "parameters": checkpoint.state.parameters,
                 "buffers": checkpoint.buffers,
+                "client_rounds": rounds_as_tensor(checkpoint.client_rounds, len(clients)),
                 **memory,
             },
             config,
         )
+        store.prune(before, checkpoint.client_rounds)  # as many as there are checkpoints
+        before = checkpoint.client_rounds
 
     def show(progress: Progress) -> None:
         if progress.record is None:
@@ -287,13 +296,17 @@ def _federated(
     return federate(
         model,
         clients,
-        algorithm=build_algorithm(config.federation.algorithm, config.federation.parameters),
+        algorithm=config.algorithm(),
         rounds=config.federation.rounds,
         local=config.local_training(),
         cohort=config.cohort(),
         workers=config.federation.workers,
         seed=config.seed,
         validation=dataset.validation,
+        faults=Faults(**config.faults.model_dump()),
+        screening=Screening(config.federation.far_off, config.federation.far_off_factor),
+        minimum_cohort=config.federation.minimum_cohort,
+        client_store=store,
         resume_from=resume_from,
         checkpoint=keep,
         progress=show,

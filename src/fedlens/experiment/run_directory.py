@@ -51,6 +51,9 @@ class RunDirectory:
         self.model_file = path / "model.safetensors"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
+        self.clients = (
+            path / "clients"
+        )  # what clients remember, for algorithms that have them do so
 
     def create(self, config: Config, environment: Mapping[str, Any]) -> None:
         """Make the directory and write what is known before the first round.
@@ -109,7 +112,7 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove the half-written files that a kill left behind."""
-        for folder in (self.path, self.checkpoints):
+        for folder in (self.path, self.checkpoints, self.clients):
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
 

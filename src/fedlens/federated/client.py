@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data.client import Client
+from fedlens.federated.algorithm import Algorithm, LocalWork
+from fedlens.federated.faults import stretched
 from fedlens.models.vector import FlatParameters
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, LocalRun
+from fedlens.training.loop import Draws, LocalRun, start_gradient
 from fedlens.training.losses import Loss
 from fedlens.training.prediction import predict_chunk
 
@@ -23,9 +25,12 @@ class ClientTask:
     Attributes:
         round: round number, from 1.
         client: client number, from 0.
-        slot: position in the cohort: the row of the update.
+        slot: position among the tasks: the row of the update.
         epochs: local epochs.
         examples: the client's number of examples.
+        steps: optimiser steps after which it stops.
+        planned: optimiser steps of the whole work.
+        stretch: what its update is multiplied by before it is sent; 1 for an honest client.
     """
 
     round: int
@@ -33,11 +38,14 @@ class ClientTask:
     slot: int
     epochs: int
     examples: int
+    steps: int
+    planned: int
+    stretch: float = 1.0
 
     @property
-    def work(self) -> int:
+    def work(self) -> float:
         """Examples that pass through the network: what the time it takes is proportional to."""
-        return self.epochs * self.examples
+        return self.epochs * self.examples * self.steps / self.planned
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,8 @@ class ClientReport:
         client, slot, examples: as in the task.
         steps: optimiser steps taken.
         seconds: wall-clock time of the work.
-        train_loss: mean loss per example in the last local epoch.
-        train_accuracy: share of right answers in the last local epoch, or None.
+        train_loss: mean loss per example in the last local epoch that it began.
+        train_accuracy: share of right answers in that epoch, or None.
     """
 
     client: int
@@ -59,6 +67,62 @@ class ClientReport:
     seconds: float
     train_loss: float
     train_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How long the vectors are that go to a client, come from it and stay with it.
+
+    What the server sends is the network's state (parameters, then buffers) and after it the
+    algorithm's broadcast. A client's row is its state, its message, and what it remembers; the last
+    stays with the client, and is in the row only for the simulation to keep.
+
+    Attributes:
+        parameters: P.
+        state: P and the buffers.
+        broadcasts, reports, remembers: vectors (P,) of the algorithm.
+    """
+
+    parameters: int
+    state: int
+    broadcasts: int
+    reports: int
+    remembers: int
+
+    @classmethod
+    def of(cls, flat: FlatParameters, algorithm: Algorithm) -> "Layout":
+        """Return the layout for a network and an algorithm."""
+        extras = (algorithm.broadcasts, algorithm.reports, algorithm.remembers)
+        return cls(len(flat), flat.state_length, *extras)
+
+    @property
+    def incoming(self) -> int:
+        """Length of what the server sends."""
+        return self.state + self.broadcasts * self.parameters
+
+    @property
+    def sent_up(self) -> int:
+        """Length of what a client sends."""
+        return self.state + self.reports * self.parameters
+
+    @property
+    def memory(self) -> int:
+        """Length of what a client remembers."""
+        return self.remembers * self.parameters
+
+    @property
+    def outgoing(self) -> int:
+        """Length of a client's row."""
+        return self.sent_up + self.memory
+
+    def split_incoming(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of the state (P + buffers,) and of the broadcast (broadcasts, P)."""
+        return vector[: self.state], vector[self.state :].view(self.broadcasts, self.parameters)
+
+    def split_outgoing(self, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the state, the message (reports, P) and the memory (remembers, P)."""
+        message = row[self.state : self.sent_up].view(self.reports, self.parameters)
+        return row[: self.state], message, row[self.sent_up :].view(self.remembers, self.parameters)
 
 
 class Workbench:
@@ -76,27 +140,71 @@ class Workbench:
         loss: Loss,
         seed: int,
         validation_inputs: Tensor | None,
+        algorithm: Algorithm,
     ) -> None:
         """Copy ``model`` and keep references to all else; see :func:`fedlens.federate`."""
         self.flat = FlatParameters(copy.deepcopy(model))
+        self.layout = Layout.of(self.flat, algorithm)
         self._clients = clients
         self._settings = settings
         self._loss = loss
         self._seed = seed
         self._validation_inputs = validation_inputs
+        self._algorithm = algorithm
 
-    def train(self, task: ClientTask, incoming: Tensor, outgoing: Tensor) -> ClientReport:
-        """Train from the state ``incoming`` (P + buffers,) and write the new one to ``outgoing``."""
+    def train(
+        self, task: ClientTask, incoming: Tensor, outgoing: Tensor, memory: Tensor
+    ) -> ClientReport:
+        """Do one client's work.
+
+        Args:
+            task: whose, and how much.
+            incoming: what the server sent, as :class:`Layout` has it.
+            outgoing: where to write what the client returns and what it remembers afterwards; of
+                what it reads nothing is changed, so that the work can be done again.
+            memory: what the client remembers, (remembers * P,).
+        """
         started = time.perf_counter()
+        flat, layout, algorithm = self.flat, self.layout, self._algorithm
         client = self._clients[task.client]
-        self.flat.load_state(incoming)
-        draws = Draws(self._seed, task.round, task.client)
-        run = LocalRun(self.flat, client, self._settings, self._loss, draws)
-        steps = 0
-        for number in range(1, task.epochs + 1):
+        state, broadcast = layout.split_incoming(incoming)
+        memory = memory.view(algorithm.remembers, layout.parameters)
+        flat.load_state(state)
+        start = state[: layout.parameters]
+        gradient: Tensor | None = None
+        if algorithm.observes == "mean-gradient":
+            gradient = torch.zeros_like(flat.vector)
+        elif algorithm.observes == "start-gradient":
+            gradient = start_gradient(flat, client, self._settings, self._loss)
+        run = LocalRun(
+            flat,
+            client,
+            self._settings,
+            self._loss,
+            Draws(self._seed, task.round, task.client),
+            correction=algorithm.prepare(start, broadcast, memory),
+            epochs=task.epochs,
+            gradient_sum=gradient if algorithm.observes == "mean-gradient" else None,
+            most_steps=task.steps,
+        )
+        steps = number = 0
+        while steps < task.steps:
+            number += 1
             figures = run.epoch(number)
             steps += figures.steps
-        self.flat.save_state(outgoing)
+        if gradient is not None and algorithm.observes == "mean-gradient":
+            gradient.div_(steps)
+        work = LocalWork(start, flat.vector, gradient, steps, task.planned, self._settings)
+        message, remembered = algorithm.conclude(work, broadcast, memory)
+        returned, said, kept = layout.split_outgoing(outgoing)
+        flat.save_state(returned)
+        if message is not None:
+            said.copy_(message)
+        if task.stretch != 1:
+            stretched(start, returned[: layout.parameters], task.stretch)
+            said.mul_(task.stretch)
+        if remembered is not None:
+            kept.copy_(remembered)
         return ClientReport(
             client=task.client,
             slot=task.slot,
@@ -110,7 +218,7 @@ class Workbench:
     def predict(self, part: slice, incoming: Tensor, outputs: Tensor) -> None:
         """Write the outputs of the validation examples ``part`` into the rows of ``outputs``."""
         assert self._validation_inputs is not None
-        self.flat.load_state(incoming)
+        self.flat.load_state(incoming[: self.layout.state])
         inputs = self._validation_inputs[part]
         outputs[part].copy_(predict_chunk(self.flat.model, inputs, self.flat.vector.dtype))
 

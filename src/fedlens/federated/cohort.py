@@ -1,9 +1,73 @@
-"""Who takes part in a round, and how much each does."""
+"""Who takes part in a round, how much each does, and who fails."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fedlens.errors import ConfigError
 from fedlens.federated.client import ClientTask
+from fedlens.federated.faults import Faults
+from fedlens.federated.history import LeftOut
 from fedlens.randomness import Purpose, generator
 from fedlens.training.local import LocalTraining
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One attempt at a round.
+
+    Attributes:
+        cohort: the chosen clients, ascending.
+        tasks: the work of those whose update will arrive, in client order.
+        lost: the others.
+    """
+
+    cohort: list[int]
+    tasks: list[ClientTask]
+    lost: list[LeftOut]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Draws the rounds of a federation; each is a function of the seed and the round's number.
+
+    Attributes:
+        sizes: the clients' numbers of examples.
+        cohort: clients a round, as :func:`cohort_size` takes it.
+        local: settings of the clients' training.
+        seed: root seed.
+        faults: what goes wrong.
+        attackers: numbers of the poisoned clients.
+    """
+
+    sizes: Sequence[int]
+    cohort: int | float | None
+    local: LocalTraining
+    seed: int
+    faults: Faults
+    attackers: frozenset[int]
+
+    def plan(self, round: int, attempt: int) -> Plan:
+        """Return one attempt, from 0, at a round, from 1."""
+        chosen = choose_cohort(len(self.sizes), self.cohort, self.seed, round, attempt)
+        epochs = [local_epochs(self.local, self.seed, round, k) for k in chosen]
+        planned = [
+            count * self.local.steps_per_epoch(self.sizes[k])
+            for count, k in zip(epochs, chosen, strict=True)
+        ]
+        done = self.faults.strike(chosen, planned, self.seed, round, attempt)
+        tasks: list[ClientTask] = []
+        lost: list[LeftOut] = []
+        for k, count, whole, steps in zip(chosen, epochs, planned, done, strict=True):
+            if steps is None:
+                lost.append(LeftOut(k, "it dropped out"))
+            elif steps < whole and self.faults.late == "drop":
+                lost.append(LeftOut(k, "it missed the deadline"))
+            else:
+                stretch = self.faults.stretch if k in self.attackers else 1.0
+                tasks.append(
+                    ClientTask(round, k, len(tasks), count, self.sizes[k], steps, whole, stretch)
+                )
+        return Plan(chosen, tasks, lost)
 
 
 def cohort_size(cohort: int | float | None, clients: int) -> int:
@@ -31,12 +95,14 @@ def cohort_size(cohort: int | float | None, clients: int) -> int:
     return size
 
 
-def choose_cohort(clients: int, cohort: int | float | None, seed: int, round: int) -> list[int]:
+def choose_cohort(
+    clients: int, cohort: int | float | None, seed: int, round: int, attempt: int = 0
+) -> list[int]:
     """Return the client numbers of a round, ascending: uniform, without replacement."""
     size = cohort_size(cohort, clients)
     if size == clients:
         return list(range(clients))
-    stream = generator(seed, Purpose.COHORT, round=round)
+    stream = generator(seed, Purpose.COHORT, round=round, epoch=attempt)
     return sorted(int(k) for k in stream.choice(clients, size=size, replace=False))
 
 
@@ -49,14 +115,3 @@ def local_epochs(local: LocalTraining, seed: int, round: int, client: int) -> in
     low, high = local.epochs
     stream = generator(seed, Purpose.LOCAL_EPOCHS, round=round, client=client)
     return int(stream.integers(low, high, endpoint=True))
-
-
-def round_tasks(
-    sizes: list[int], cohort: int | float | None, local: LocalTraining, seed: int, round: int
-) -> list[ClientTask]:
-    """Return the work of a round, in client order; ``sizes`` are the clients' examples."""
-    chosen = choose_cohort(len(sizes), cohort, seed, round)
-    return [
-        ClientTask(round, k, slot, local_epochs(local, seed, round, k), sizes[k])
-        for slot, k in enumerate(chosen)
-    ]

@@ -1,7 +1,7 @@
 """What is recorded of a round, and how it is measured."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -61,6 +61,8 @@ class RoundRecord:
         validation: figures of the new global model, or None without a validation set.
         clients: one record for each client whose update was used.
         left_out: the others.
+        repeats: attempts at the round that returned too few updates, before this one.
+        figures: what the algorithm says of its step, by name.
         mean_update_norm, mean_cosine: over the clients; None if no update was used (or, for the
             cosine, if one of them is zero).
     """
@@ -78,6 +80,8 @@ class RoundRecord:
     left_out: list[LeftOut]
     mean_update_norm: float | None
     mean_cosine: float | None
+    repeats: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -93,6 +97,8 @@ class RoundRecord:
             "validation": None if self.validation is None else self.validation.to_json(),
             "clients": [asdict(client) for client in self.clients],
             "left_out": [asdict(client) for client in self.left_out],
+            "repeats": self.repeats,
+            "figures": dict(self.figures),
             "drift": {"mean_update_norm": self.mean_update_norm, "mean_cosine": self.mean_cosine},
         }
 

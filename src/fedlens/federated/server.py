@@ -1,24 +1,24 @@
 """The server: rounds of sampling a cohort, collecting updates and aggregating them."""
 
-import copy
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fedlens.data.client import Client, label_counts
+from fedlens.data.client import Client
 from fedlens.data.dataset import Split
 from fedlens.errors import ConfigError
-from fedlens.federated.algorithm import Algorithm, ServerState, Update, weighted_mean
-from fedlens.federated.client import ClientReport, ClientTask, Workbench
-from fedlens.federated.cohort import cohort_size, round_tasks
-from fedlens.federated.engines import Engine, build_engine
-from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence, mix_weighted
-from fedlens.models.vector import FlatParameters, has_batch_norm
-from fedlens.training.evaluation import Evaluation, evaluate_logits
+from fedlens.federated.algorithm import Algorithm, Federation
+from fedlens.federated.client import Workbench
+from fedlens.federated.client_store import ClientStore
+from fedlens.federated.cohort import Planner, cohort_size
+from fedlens.federated.engines import build_engine
+from fedlens.federated.faults import Faults, Screening, poisoned_clients
+from fedlens.federated.history import RoundRecord
+from fedlens.federated.round import Checkpoint, Rounds, Rules, Validation
+from fedlens.models.vector import has_batch_norm
 from fedlens.training.local import LocalTraining
 from fedlens.training.losses import Loss, default_loss
 
@@ -38,21 +38,6 @@ class Progress:
     clients_done: int
     clients: int
     record: RoundRecord | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Everything that the rounds after ``round`` depend on, besides the settings.
-
-    Attributes:
-        round: the last finished round; 0 before the first.
-        state: the algorithm's state after it.
-        buffers: the global model's persistent buffers, as one vector.
-    """
-
-    round: int
-    state: ServerState
-    buffers: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +61,10 @@ def federate(
     loss: Loss | None = None,
     progress: Callable[[Progress], None] | None = None,
     validation: Split | Client | None = None,
+    faults: Faults | None = None,
+    screening: Screening | None = None,
+    minimum_cohort: int = 0,
+    client_store: ClientStore | None = None,
     resume_from: Checkpoint | None = None,
     checkpoint: Callable[[Checkpoint, RoundRecord], None] | None = None,
 ) -> FederationResult:
@@ -87,7 +76,8 @@ def federate(
     Args:
         model: any network with floating-point parameters of one dtype.
         clients: who holds what; ``fedlens.partition`` makes them, or plain ``Client`` tensors.
-        algorithm: how updates become the next global model, e.g. ``fedlens.FedAvg()``.
+        algorithm: how clients train and updates become the next global model, e.g.
+            ``fedlens.FedAvg()``.
         rounds: how many rounds, counted from the beginning (a resumed run does the rest).
         local: settings of the clients' training.
         cohort: clients a round, drawn uniformly without replacement: None for all, a count, or a
@@ -98,17 +88,30 @@ def federate(
             class numbers and binary cross-entropy for label rows.
         progress: called after each client and each round.
         validation: class numbers or label rows on which the global model is measured each round.
-        resume_from: a checkpoint of the same federation.
+        faults: what goes wrong, simulated; by default nothing.
+        screening: what is done about updates that are far off; by default nothing.
+        minimum_cohort: usable updates below which a round is repeated with a new cohort; the work
+            of the attempt is lost.
+        client_store: keeps what clients remember between rounds, for algorithms that have them
+            remember; by default in memory, and past a limit in a temporary folder.
+        resume_from: a checkpoint of the same federation; where clients remember something, together
+            with the store that it was made with.
         checkpoint: called after each round with what is needed to go on from there.
 
     Raises:
         ConfigError: a number of rounds, clients, workers or epochs that cannot be, a loss that does
             not return one value per example, or validation targets that are not classes.
         ModelError: see :class:`fedlens.models.FlatParameters`.
+        FedlensError: a round got too few updates again and again.
     """
     _check(clients, rounds, local, workers, seed)
     held_out = None if validation is None else _as_client(validation)
     largest_cohort = cohort_size(cohort, len(clients))
+    if minimum_cohort < 0 or minimum_cohort > largest_cohort:
+        raise ConfigError(
+            f"federation.minimum_cohort is {minimum_cohort}, expected from 0 to the {largest_cohort} "
+            "clients of a round."
+        )
     if has_batch_norm(model):
         warnings.warn(
             "The network uses BatchNorm, whose running statistics differ from client to client; "
@@ -116,10 +119,19 @@ def federate(
             "federation.",
             stacklevel=2,
         )
-    sizes = [len(client) for client in clients]
+    faults = faults or Faults()
+    federation = Federation(tuple(len(client) for client in clients), local)
+    attackers = faults.attackers(len(clients), seed)
+    planner = Planner(federation.sizes, cohort, local, seed, faults, attackers)
     loss = loss or default_loss
     bench = Workbench(
-        model, clients, local, loss, seed, None if held_out is None else held_out.inputs
+        model,
+        poisoned_clients(clients, attackers, faults),
+        local,
+        loss,
+        seed,
+        None if held_out is None else held_out.inputs,
+        algorithm,
     )
     engine = build_engine(
         bench,
@@ -128,156 +140,26 @@ def federate(
         validation_examples=0 if held_out is None else len(held_out),
     )
     try:
-        server = _Server(engine, bench.flat, algorithm, clients, held_out, loss, resume_from)
+        server = Rounds(
+            engine,
+            bench,
+            Rules(algorithm, federation, planner, screening or Screening(), minimum_cohort),
+            Validation(held_out, clients, loss),
+            client_store or ClientStore(),
+            resume_from,
+        )
         history: list[RoundRecord] = []
         for number in range(server.round + 1, rounds + 1):
-            tasks = round_tasks(sizes, cohort, local, seed, number)
-            counter = _counter(progress, number, rounds, len(tasks))
-            record = server.run_round(number, tasks, counter)
+            record = server.run(number, _counter(progress, number, rounds))
             history.append(record)
             if checkpoint is not None:
                 checkpoint(server.checkpoint(), record)
             if progress is not None:
-                progress(Progress(number, rounds, len(tasks), len(tasks), record))
+                done = len(record.cohort)
+                progress(Progress(number, rounds, done, done, record))
         return FederationResult(server.global_model(model), history)
     finally:
         engine.close()
-
-
-class _Server:
-    """The state of a federation between rounds, and the one step from each to the next."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        flat: FlatParameters,
-        algorithm: Algorithm,
-        clients: Sequence[Client],
-        held_out: Client | None,
-        loss: Loss,
-        resume_from: Checkpoint | None,
-    ) -> None:
-        self._engine = engine
-        self._algorithm = algorithm
-        self._length = len(flat)
-        self._held_out = held_out
-        self._loss = loss
-        self._clients = clients
-        self._mixes: Tensor | None = None  # (K, L) label counts, once L is known
-        if resume_from is None:
-            start = torch.empty(flat.state_length, dtype=flat.vector.dtype)
-            flat.save_state(start)
-            parameters, buffers = start.split([self._length, len(start) - self._length])
-            resume_from = Checkpoint(0, algorithm.start(parameters), buffers)
-        if resume_from.state.parameters.shape != (self._length,):
-            raise ConfigError(
-                f"The checkpoint has {resume_from.state.parameters.numel():,} parameters and the "
-                f"network {self._length:,}; they belong to different federations."
-            )
-        self.round = resume_from.round
-        self._state = resume_from.state
-        self._buffers = resume_from.buffers
-
-    def run_round(
-        self,
-        number: int,
-        tasks: Sequence[ClientTask],
-        finished: Callable[[ClientReport], None],
-    ) -> RoundRecord:
-        """Send, train, collect, aggregate, evaluate; return the record of it all."""
-        started = time.perf_counter()
-        old = self._state.parameters
-        self._send()
-        reports = self._engine.train(tasks, finished)
-        rows = self._engine.outgoing
-        finite = [bool(torch.isfinite(rows[r.slot]).all()) for r in reports]
-        used = [r for r, good in zip(reports, finite, strict=True) if good]
-        left_out = [
-            LeftOut(r.client, "its update is not finite")
-            for r, good in zip(reports, finite, strict=True)
-            if not good
-        ]
-        updates = [
-            Update(r.client, r.examples, r.steps, rows[r.slot, : self._length]) for r in used
-        ]
-        drift = divergence(old, [update.weights for update in updates])
-        if updates:
-            self._state = self._algorithm.aggregate(self._state, updates)
-            self._buffers = weighted_mean(
-                [rows[r.slot, self._length :] for r in used], [r.examples for r in used]
-            ).to(self._buffers.dtype)
-        self.round = number
-        trained = time.perf_counter()
-        evaluation = self._evaluate()
-        now = time.perf_counter()
-        return RoundRecord(
-            round=number,
-            seconds=now - started,
-            evaluation_seconds=now - trained,
-            cohort=[task.client for task in tasks],
-            bytes_down=len(tasks) * self._engine.incoming.nbytes,
-            bytes_up=len(reports) * self._engine.incoming.nbytes,
-            train_loss=_mean([r.train_loss for r in used], [r.examples for r in used]),
-            train_accuracy=_mean([r.train_accuracy for r in used], [r.examples for r in used]),
-            validation=evaluation,
-            clients=[
-                self._client_record(report, norm, cosine, evaluation)
-                for report, (norm, cosine) in zip(used, drift, strict=True)
-            ],
-            left_out=left_out,
-            mean_update_norm=_mean([norm for norm, _ in drift], [1] * len(drift)),
-            mean_cosine=_mean([cosine for _, cosine in drift], [1] * len(drift)),
-        )
-
-    def checkpoint(self) -> Checkpoint:
-        """Return what the coming rounds depend on."""
-        return Checkpoint(self.round, self._state, self._buffers)
-
-    def global_model(self, like: nn.Module) -> nn.Module:
-        """Return a copy of ``like`` that holds the global parameters and buffers."""
-        model = copy.deepcopy(like)
-        FlatParameters(model).load_state(torch.cat([self._state.parameters, self._buffers]))
-        for parameter in model.parameters():
-            parameter.grad = None
-        return model
-
-    def _send(self) -> None:
-        self._engine.incoming[: self._length].copy_(self._state.parameters)
-        self._engine.incoming[self._length :].copy_(self._buffers)
-
-    def _evaluate(self) -> Evaluation | None:
-        if self._held_out is None:
-            return None
-        self._send()
-        outputs = self._engine.predict()
-        losses = self._loss(outputs, self._held_out.targets)
-        evaluation = evaluate_logits(outputs, self._held_out.targets, losses=losses)
-        if self._mixes is None:
-            self._mixes = label_counts(self._clients, len(evaluation.support))
-        return evaluation
-
-    def _client_record(
-        self,
-        report: ClientReport,
-        norm: float,
-        cosine: float | None,
-        evaluation: Evaluation | None,
-    ) -> ClientRecord:
-        loss, accuracy = None, None
-        if evaluation is not None and self._mixes is not None:
-            loss, accuracy = mix_weighted(evaluation, self._mixes[report.client])
-        return ClientRecord(
-            client=report.client,
-            examples=report.examples,
-            steps=report.steps,
-            seconds=report.seconds,
-            train_loss=report.train_loss,
-            train_accuracy=report.train_accuracy,
-            loss=loss,
-            accuracy=accuracy,
-            update_norm=norm,
-            cosine_to_mean=cosine,
-        )
 
 
 def _check(
@@ -318,22 +200,10 @@ def _as_client(validation: Split | Client) -> Client:
 
 
 def _counter(
-    progress: Callable[[Progress], None] | None, number: int, rounds: int, clients: int
-) -> Callable[[ClientReport], None]:
-    done = 0
-
-    def finished(_: ClientReport) -> None:
-        nonlocal done
-        done += 1
+    progress: Callable[[Progress], None] | None, number: int, rounds: int
+) -> Callable[[int, int], None]:
+    def finished(done: int, clients: int) -> None:
         if progress is not None:
             progress(Progress(number, rounds, done, clients))
 
     return finished
-
-
-def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
-    """Return the weighted mean, or None where a value is missing or there are none."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
-    return sum(v * w for v, w in zip(known, weights, strict=True)) / sum(weights)

@@ -106,7 +106,8 @@ def train_centrally(
     client = Client(examples.images, examples.labels) if isinstance(examples, Split) else examples
     trained = copy.deepcopy(model)
     flat = FlatParameters(trained)
-    run = LocalRun(flat, client, local, loss, Draws(seed, round=1, client=0))
+    draws = Draws(seed, round=1, client=0)
+    run = LocalRun(flat, client, local, loss, draws, epochs=local.epochs)
     done = 0
     if resume_from is not None:
         flat.load_state(resume_from.state)

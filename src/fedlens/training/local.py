@@ -8,8 +8,10 @@ from fedlens.errors import ConfigError
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Precision = Literal["float32", "bfloat16"]
+Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("constant", "linear", "cosine")
 MOST_THREADS = 256
 
 
@@ -26,6 +28,8 @@ class LocalTraining:
         lr: learning rate, above 0.
         momentum: of ``sgd``, in [0, 1).
         weight_decay: L2 penalty added to the gradient (decoupled for ``adamw``), at least 0.
+        schedule: of the learning rate over the steps of a client's work in a round (or of a central
+            training): ``constant``, or falling to zero as ``linear`` or ``cosine``.
         precision: ``float32``, or ``bfloat16`` autocast (faster, other bits).
         threads: threads that work on each batch together, 1 to 256; more than one only in central
             training (a federation has its workers). The number changes the last bits of the
@@ -41,6 +45,7 @@ class LocalTraining:
     lr: float = 0.05
     momentum: float = 0.0
     weight_decay: float = 0.0
+    schedule: Schedule = "constant"
     precision: Precision = "float32"
     threads: int = 1
 
@@ -76,6 +81,10 @@ class LocalTraining:
             raise ConfigError(
                 f"local.weight_decay is {self.weight_decay}, expected a number from 0."
             )
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                f"local.schedule is '{self.schedule}', expected one of {', '.join(SCHEDULES)}."
+            )
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"local.precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}."
@@ -85,6 +94,18 @@ class LocalTraining:
                 f"local.threads is {self.threads}, expected a whole number from 1 to "
                 f"{MOST_THREADS}."
             )
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Return the optimiser steps of one pass over ``examples`` examples."""
+        return -(-examples // (self.batch_size or examples))
+
+    def rate(self, step: int, planned: int) -> float:
+        """Return the learning rate of step number ``step``, from 0, of ``planned`` steps."""
+        if self.schedule == "linear":
+            return self.lr * (1 - step / planned)
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * step / planned))
+        return self.lr
 
 
 def _whole(value: object) -> bool:

@@ -40,6 +40,22 @@ class EpochFigures:
     accuracy: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What is added to every gradient before the optimiser sees it: tilt + pull (w - x).
+
+    It is the gradient of the local objective's extra terms <tilt, w> + (pull / 2) ||w - x||^2,
+    where w are the client's weights and x those that it began with.
+
+    Attributes:
+        tilt: (P,) constant part, or None for zero.
+        pull: strength of the proximal term, at least 0.
+    """
+
+    tilt: Tensor | None = None
+    pull: float = 0.0
+
+
 class LocalRun:
     """One optimiser's life: the epochs of one client in one round, or of a central training.
 
@@ -54,14 +70,37 @@ class LocalRun:
         settings: LocalTraining,
         loss: Loss,
         draws: Draws,
+        *,
+        correction: Correction | None = None,
+        epochs: int = 1,
+        gradient_sum: Tensor | None = None,
+        most_steps: int | None = None,
     ) -> None:
-        """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet."""
+        """Prepare to train ``flat`` in place on ``client``; nothing is drawn or changed yet.
+
+        Args:
+            flat: the network; its present weights are the x of the correction.
+            client: whose examples.
+            settings: how to train.
+            loss: one value per example.
+            draws: names the random streams.
+            correction: added to every gradient.
+            epochs: passes that are planned, for the schedule of the learning rate.
+            gradient_sum: (P,) to which every raw gradient is added, before the correction.
+            most_steps: stop after so many steps in all, be it in the middle of an epoch.
+        """
         self._flat = flat
         self._client = client
         self._settings = settings
         self._draws = draws
         self._loss = loss
         self._optimizer = build_optimizer(flat, settings)
+        self._correction = correction
+        self._start = flat.vector.clone() if correction is not None and correction.pull else None
+        self._per_epoch = settings.steps_per_epoch(len(client))
+        self._planned = epochs * self._per_epoch
+        self._gradient_sum = gradient_sum
+        self._steps_left = most_steps
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's memory; the parameters are in the flat vector."""
@@ -72,29 +111,53 @@ class LocalRun:
         restore_optimizer(self._optimizer, state)
 
     def epoch(self, number: int) -> EpochFigures:
-        """Train for one pass over the client's examples; ``number`` counts from 1."""
+        """Train for one pass over the client's examples; ``number`` counts from 1.
+
+        The pass ends early after the last step that the run may take; the figures are then over the
+        examples that were seen.
+        """
         flat, client = self._flat, self._client
         draws = {"round": self._draws.round, "client": self._draws.client, "epoch": number}
         order = self._order(draws)
         size = self._settings.batch_size or len(order)
-        steps, total_loss, hits = 0, 0.0, 0
+        steps, seen, total_loss, hits = 0, 0, 0.0, 0
         counts_hits = client.targets.dim() == 1 and not client.targets.is_floating_point()
         flat.model.train()
         with local_torch_seed(torch_seed(self._draws.seed, Purpose.DROPOUT, **draws)):
-            for rows in order.split(size):
+            for rows in order.split(size)[: self._steps_left]:
+                self._set_rate((number - 1) * self._per_epoch + steps)
                 inputs = as_inputs(client.inputs.index_select(0, rows), flat.vector.dtype)
                 targets = client.targets.index_select(0, rows)
                 flat.gradient.zero_()
                 outputs, losses = forward(flat.model, inputs, targets, self._settings, self._loss)
                 losses.sum().div(len(rows)).backward()
+                self._correct()
                 self._optimizer.step()
                 steps += 1
+                seen += len(rows)
                 total_loss += float(losses.detach().sum())
                 counts_hits = counts_hits and outputs.dim() == 2 and outputs.shape[1] > 1
                 if counts_hits:
                     hits += int((outputs.argmax(1) == targets).sum())
-        accuracy = hits / len(order) if counts_hits else None
-        return EpochFigures(steps, total_loss / len(order), accuracy)
+        if self._steps_left is not None:
+            self._steps_left -= steps
+        accuracy = hits / seen if counts_hits else None
+        return EpochFigures(steps, total_loss / seen, accuracy)
+
+    def _set_rate(self, step: int) -> None:
+        if self._settings.schedule != "constant":
+            self._optimizer.param_groups[0]["lr"] = self._settings.rate(step, self._planned)
+
+    def _correct(self) -> None:
+        gradient, correction = self._flat.gradient, self._correction
+        if self._gradient_sum is not None:
+            self._gradient_sum.add_(gradient)
+        if correction is None:
+            return
+        if self._start is not None:
+            gradient.add_(self._flat.vector - self._start, alpha=correction.pull)
+        if correction.tilt is not None:
+            gradient.add_(correction.tilt)
 
     def _order(self, draws: dict[str, int]) -> Tensor:
         count = len(self._client)
@@ -158,3 +221,26 @@ def local_torch_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
+
+
+def start_gradient(
+    flat: FlatParameters, client: Client, settings: LocalTraining, loss: Loss
+) -> Tensor:
+    """Return the gradient (P,) of the client's mean loss at the network's present weights.
+
+    All examples are used, a batch of the settings at a time; the network is in training mode and
+    its buffers are put back.
+    """
+    kept = [buffer.clone() for buffer in flat.model.buffers()]
+    positions = torch.arange(len(client))
+    flat.model.train()
+    flat.gradient.zero_()
+    for rows in positions.split(settings.batch_size or len(client)):
+        inputs, targets = client.take(rows)
+        _, losses = forward(
+            flat.model, as_inputs(inputs, flat.vector.dtype), targets, settings, loss
+        )
+        losses.sum().div(len(client)).backward()
+    for buffer, before in zip(flat.model.buffers(), kept, strict=True):
+        buffer.copy_(before)
+    return flat.gradient.clone()

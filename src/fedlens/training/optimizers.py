@@ -15,8 +15,15 @@ KERAS_EPSILON = 1e-7
 
 def build_optimizer(flat: FlatParameters, settings: LocalTraining) -> torch.optim.Optimizer:
     """Return a new optimiser of ``flat.vector`` that reads its gradient from ``flat.gradient``."""
-    target = torch.nn.Parameter(flat.vector)
-    target.grad = flat.gradient
+    return optimizer_of(flat.vector, flat.gradient, settings)
+
+
+def optimizer_of(
+    vector: Tensor, gradient: Tensor, settings: LocalTraining
+) -> torch.optim.Optimizer:
+    """Return a new optimiser that changes ``vector`` (P,) in place by ``gradient`` (P,)."""
+    target = torch.nn.Parameter(vector)
+    target.grad = gradient
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             [target],

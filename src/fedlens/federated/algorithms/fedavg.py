@@ -2,19 +2,19 @@
 Decentralized Data", algorithm 1, with the server learning rate of Reddi et al. 2021.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from fedlens.errors import ConfigError
-from fedlens.federated.algorithm import ServerState, Update, weighted_mean
+from fedlens.federated.aggregation import MEAN, Aggregation
+from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update
+from fedlens.federated.algorithms.parameters import positive
 
 
 @dataclass(frozen=True)
-class FedAvg:
+class FedAvg(Algorithm):
     """Average of the clients' weights, each weighted by its number of examples.
 
     x' = (1 - eta) x + eta sum_k (n_k / n) y_k over the clients k that returned an update, where
@@ -22,31 +22,24 @@ class FedAvg:
 
     Attributes:
         server_lr: server learning rate eta, above 0.
+        aggregation: the rule in the place of the weighted mean.
 
     Raises:
         ConfigError: the server learning rate is not a positive number.
     """
 
+    name: ClassVar[str] = "fedavg"
     server_lr: float = 1.0
+    aggregation: Aggregation = MEAN
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.server_lr) and self.server_lr > 0):
-            raise ConfigError(
-                f"federation.parameters.server_lr is {self.server_lr}, expected a number above 0."
-            )
+        positive("server_lr", self.server_lr)
 
-    @property
-    def name(self) -> str:
-        """Return ``fedavg``."""
-        return "fedavg"
-
-    def start(self, parameters: Tensor) -> ServerState:
-        """Return the state before the first round: the parameters alone."""
-        return ServerState(parameters.clone())
-
-    def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
+    def aggregate(
+        self, state: ServerState, updates: Sequence[Update], federation: Federation
+    ) -> ServerState:
         """Return the averaged state; see the class for the formula."""
-        mean = weighted_mean([u.weights for u in updates], [u.examples for u in updates])
+        mean = self.aggregation([u.weights for u in updates], [u.examples for u in updates])
         # This form, unlike x + eta (mean - x), returns a single client's weights to the last bit;
         # without the shortcut a weight of -0.0 would become 0.0.
         new = mean

@@ -14,18 +14,23 @@ Finished = Callable[[ClientReport], None]
 class Engine(Protocol):
     """Runs clients, each from the same incoming state to its own row of outgoing states.
 
-    A state is the flat parameter vector followed by the model's persistent buffers. Results do
-    not depend on the engine, on its number of workers or on the order of completion.
+    :class:`fedlens.federated.client.Layout` says what the vectors hold. Results do not depend on
+    the engine, on its number of workers or on the order of completion.
     """
 
     @property
     def incoming(self) -> Tensor:
-        """(P + buffers,) what the server sends; written by the server before a round."""
+        """What the server sends; written by the server before a round."""
         ...
 
     @property
     def outgoing(self) -> Tensor:
-        """(largest cohort, P + buffers) what the clients return, a row per slot."""
+        """(largest cohort, ...) what the clients return, a row per slot."""
+        ...
+
+    @property
+    def memories(self) -> Tensor:
+        """(largest cohort, ...) what the clients remember; written by the server before a round."""
         ...
 
     def train(self, tasks: Sequence[ClientTask], finished: Finished) -> list[ClientReport]:

@@ -16,9 +16,10 @@ class InProcessEngine:
 
     def __init__(self, bench: Workbench, largest_cohort: int, validation_examples: int) -> None:
         """Set up rows for ``largest_cohort`` updates and outputs for the validation examples."""
-        length, dtype = bench.flat.state_length, bench.flat.vector.dtype
-        self.incoming = torch.zeros(length, dtype=dtype)
-        self.outgoing = torch.zeros(largest_cohort, length, dtype=dtype)
+        layout, dtype = bench.layout, bench.flat.vector.dtype
+        self.incoming = torch.zeros(layout.incoming, dtype=dtype)
+        self.outgoing = torch.zeros(largest_cohort, layout.outgoing, dtype=dtype)
+        self.memories = torch.zeros(largest_cohort, layout.memory, dtype=dtype)
         self._bench = bench
         self._examples = validation_examples
 
@@ -27,7 +28,10 @@ class InProcessEngine:
         reports = []
         with threads(1):
             for task in tasks:
-                report = self._bench.train(task, self.incoming, self.outgoing[task.slot])
+                slot = task.slot
+                report = self._bench.train(
+                    task, self.incoming, self.outgoing[slot], self.memories[slot]
+                )
                 finished(report)
                 reports.append(report)
         return reports

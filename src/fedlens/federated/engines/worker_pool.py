@@ -65,9 +65,10 @@ class WorkerPoolEngine:
                 "to 1."
             )
         self._context: Any = multiprocessing.get_context("fork")
-        length, dtype = bench.flat.state_length, bench.flat.vector.dtype
-        self.incoming = shared_tensor((length,), dtype)
-        self.outgoing = shared_tensor((largest_cohort, length), dtype)
+        layout, dtype = bench.layout, bench.flat.vector.dtype
+        self.incoming = shared_tensor((layout.incoming,), dtype)
+        self.outgoing = shared_tensor((largest_cohort, layout.outgoing), dtype)
+        self.memories = shared_tensor((largest_cohort, layout.memory), dtype)
         self._outputs: Tensor | None = None
         self._examples = validation_examples
         if validation_examples:
@@ -183,6 +184,7 @@ class WorkerPoolEngine:
                 self._bench,
                 self.incoming,
                 self.outgoing,
+                self.memories,
                 self._outputs,
             ),
             daemon=True,
@@ -249,6 +251,7 @@ def _work(
     bench: Workbench,
     incoming: Tensor,
     outgoing: Tensor,
+    memories: Tensor,
     outputs: Tensor | None,
 ) -> None:
     """Serve jobs until the server closes the pipe or dies."""
@@ -265,7 +268,7 @@ def _work(
         try:
             answer: ClientReport | BaseException | int
             if isinstance(job, ClientTask):
-                answer = bench.train(job, incoming, outgoing[job.slot])
+                answer = bench.train(job, incoming, outgoing[job.slot], memories[job.slot])
             else:
                 assert outputs is not None
                 bench.predict(slice(*job), incoming, outputs)

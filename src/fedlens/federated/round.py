@@ -1,0 +1,333 @@
+"""One round after another: send, train, collect, screen, aggregate, evaluate."""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedlens.data.client import Client, label_counts
+from fedlens.errors import ConfigError, FedlensError
+from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update, weighted_mean
+from fedlens.federated.client import ClientReport, ClientTask, Workbench
+from fedlens.federated.client_store import ClientStore
+from fedlens.federated.cohort import Plan, Planner
+from fedlens.federated.engines import Engine
+from fedlens.federated.faults import Screening, stretched
+from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence, mix_weighted
+from fedlens.models.vector import FlatParameters
+from fedlens.training.evaluation import Evaluation, evaluate_logits
+from fedlens.training.losses import Loss
+
+MOST_ATTEMPTS = 20  # at one round
+NOT_FINITE = "its update is not finite"
+FAR_OFF = "its update is far off"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything that the rounds after ``round`` depend on, besides the settings.
+
+    Attributes:
+        round: the last finished round; 0 before the first.
+        state: the algorithm's state after it.
+        buffers: the global model's persistent buffers, as one vector.
+        client_rounds: client number -> the round that wrote what it remembers; the vectors
+            themselves are in the :class:`ClientStore`.
+    """
+
+    round: int
+    state: ServerState
+    buffers: Tensor
+    client_rounds: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What an attempt at a round brought in.
+
+    Attributes:
+        reports: of the clients whose update is used, in client order.
+        updates: theirs.
+        left_out: the others, and why.
+    """
+
+    reports: list[ClientReport]
+    updates: list[Update]
+    left_out: list[LeftOut]
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """By what rules a federation runs.
+
+    Attributes:
+        algorithm: how clients train and updates become the next model.
+        federation: what is known of the clients from the beginning.
+        planner: draws who takes part.
+        screening: what is done about updates that are far off.
+        minimum_cohort: usable updates below which a round is repeated.
+    """
+
+    algorithm: Algorithm
+    federation: Federation
+    planner: Planner
+    screening: Screening
+    minimum_cohort: int
+
+
+class Validation:
+    """The held-out examples, and each client's measure on them."""
+
+    def __init__(self, held_out: Client | None, clients: Sequence[Client], loss: Loss) -> None:
+        """Name the examples (None for no measure), and the clients whose label mixes count."""
+        self._held_out = held_out
+        self._clients = clients
+        self._loss = loss
+        self._mixes: Tensor | None = None  # (K, L) label counts, once L is known
+
+    def evaluate(self, engine: Engine) -> Evaluation | None:
+        """Return the figures of the model that the engine's ``incoming`` holds."""
+        if self._held_out is None:
+            return None
+        outputs = engine.predict()
+        losses = self._loss(outputs, self._held_out.targets)
+        evaluation = evaluate_logits(outputs, self._held_out.targets, losses=losses)
+        if self._mixes is None:
+            self._mixes = label_counts(self._clients, len(evaluation.support))
+        return evaluation
+
+    def of_client(
+        self, client: int, evaluation: Evaluation | None
+    ) -> tuple[float | None, float | None]:
+        """Return (loss, accuracy) re-weighted to the client's own label mix."""
+        if evaluation is None or self._mixes is None:
+            return None, None
+        return mix_weighted(evaluation, self._mixes[client])
+
+
+class Rounds:
+    """The state of a federation between rounds, and the one step from each to the next."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        bench: Workbench,
+        rules: Rules,
+        validation: Validation,
+        store: ClientStore,
+        resume_from: Checkpoint | None,
+    ) -> None:
+        """Begin with the workbench's model, or go on from a checkpoint.
+
+        Raises:
+            ConfigError: the checkpoint is of another network.
+        """
+        self._engine = engine
+        self._rules = rules
+        self._layout = bench.layout
+        self._validation = validation
+        self._store = store
+        length = self._layout.parameters
+        if resume_from is None:
+            start = torch.empty(self._layout.state, dtype=bench.flat.vector.dtype)
+            bench.flat.save_state(start)
+            state = rules.algorithm.start(start[:length].clone(), rules.federation)
+            resume_from = Checkpoint(0, state, start[length:].clone())
+        if resume_from.state.parameters.shape != (length,):
+            raise ConfigError(
+                f"The checkpoint has {resume_from.state.parameters.numel():,} parameters and the "
+                f"network {length:,}; they belong to different federations."
+            )
+        store.restore(resume_from.client_rounds)
+        self.round = resume_from.round
+        self._state = resume_from.state
+        self._buffers = resume_from.buffers
+
+    def run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord:
+        """Send, train, collect, aggregate, evaluate; return the record of it all.
+
+        Args:
+            number: of the round, from 1.
+            progress: called with (finished, all) clients as they finish.
+
+        Raises:
+            FedlensError: too few usable updates in :data:`MOST_ATTEMPTS` attempts.
+        """
+        started = time.perf_counter()
+        old = self._state.parameters
+        sent = received = 0
+        for attempt in range(MOST_ATTEMPTS):
+            plan = self._rules.planner.plan(number, attempt)
+            collected = self._collect(number, plan, progress)
+            sent += len(plan.cohort) * self._layout.incoming
+            received += (len(plan.cohort) - len(plan.lost)) * self._layout.sent_up
+            if len(collected.updates) >= self._rules.minimum_cohort:
+                break
+        else:
+            raise FedlensError(
+                f"Round {number} got {len(collected.updates)} usable updates in the last of "
+                f"{MOST_ATTEMPTS} attempts, expected at least federation.minimum_cohort = "
+                f"{self._rules.minimum_cohort}; lower it, or ask for a larger cohort."
+            )
+        drift = divergence(old, [update.weights for update in collected.updates])
+        figures: dict[str, float] = {}
+        if collected.updates:
+            self._step(number, collected)
+            figures = self._state.figures
+        self.round = number
+        trained = time.perf_counter()
+        self._send()
+        evaluation = self._validation.evaluate(self._engine)
+        now = time.perf_counter()
+        used = collected.reports
+        size = self._engine.incoming.element_size()
+        return RoundRecord(
+            round=number,
+            seconds=now - started,
+            evaluation_seconds=now - trained,
+            cohort=plan.cohort,
+            bytes_down=sent * size,
+            bytes_up=received * size,
+            train_loss=_mean([r.train_loss for r in used], [r.examples for r in used]),
+            train_accuracy=_mean([r.train_accuracy for r in used], [r.examples for r in used]),
+            validation=evaluation,
+            clients=[
+                self._client_record(report, norm, cosine, evaluation)
+                for report, (norm, cosine) in zip(used, drift, strict=True)
+            ],
+            left_out=collected.left_out,
+            mean_update_norm=_mean([norm for norm, _ in drift], [1] * len(drift)),
+            mean_cosine=_mean([cosine for _, cosine in drift], [1] * len(drift)),
+            repeats=attempt,
+            figures=figures,
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the coming rounds depend on."""
+        return Checkpoint(self.round, self._state, self._buffers, self._store.rounds)
+
+    def global_model(self, like: nn.Module) -> nn.Module:
+        """Return a copy of ``like`` that holds the global parameters and buffers."""
+        model = copy.deepcopy(like)
+        FlatParameters(model).load_state(torch.cat([self._state.parameters, self._buffers]))
+        for parameter in model.parameters():
+            parameter.grad = None
+        return model
+
+    def _send(self) -> None:
+        state, broadcast = self._layout.split_incoming(self._engine.incoming)
+        length = self._layout.parameters
+        state[:length].copy_(self._state.parameters)
+        state[length:].copy_(self._buffers)
+        extra = self._rules.algorithm.broadcast(self._state)
+        if extra is not None:
+            broadcast.copy_(extra)
+
+    def _collect(self, number: int, plan: Plan, progress: Callable[[int, int], None]) -> Collected:
+        """Run the clients of a plan, and sort out whose updates are used."""
+        self._send()
+        if self._layout.memory:
+            for task in plan.tasks:
+                self._remind(task)
+        done = 0
+
+        def finished(_: ClientReport) -> None:
+            nonlocal done
+            done += 1
+            progress(done, len(plan.tasks))
+
+        reports = self._engine.train(plan.tasks, finished)
+        rows = self._engine.outgoing
+        reasons = ["" if bool(torch.isfinite(rows[r.slot]).all()) else NOT_FINITE for r in reports]
+        self._screen(reports, reasons)
+        left_out = [*plan.lost] + [
+            LeftOut(report.client, reason)
+            for report, reason in zip(reports, reasons, strict=True)
+            if reason
+        ]
+        used = [report for report, reason in zip(reports, reasons, strict=True) if not reason]
+        planned = {task.slot: task.planned for task in plan.tasks}
+        updates = [self._update(report, planned[report.slot]) for report in used]
+        return Collected(used, updates, sorted(left_out, key=lambda entry: entry.client))
+
+    def _remind(self, task: ClientTask) -> None:
+        """Lay what the client remembers into its row; zeros before its first round."""
+        row = self._engine.memories[task.slot]
+        memory = self._store.read(task.client)
+        if memory is None:
+            row.zero_()
+        else:
+            row.copy_(memory.view(-1))
+
+    def _screen(self, reports: Sequence[ClientReport], reasons: list[str]) -> None:
+        """Clip updates that are far off, or give the reason why they are not used."""
+        screening = self._rules.screening
+        if screening.far_off == "keep":
+            return
+        rows = self._engine.outgoing
+        start = self._state.parameters
+        checked = [i for i, reason in enumerate(reasons) if not reason]
+        ends = [rows[reports[i].slot, : self._layout.parameters] for i in checked]
+        lengths = [float((end.double() - start.double()).norm()) for end in ends]
+        for i, end, factor in zip(checked, ends, screening.factors(lengths), strict=True):
+            if factor == 0:
+                reasons[i] = FAR_OFF
+            elif factor < 1:
+                stretched(start, end, factor)
+                self._layout.split_outgoing(rows[reports[i].slot])[1].mul_(factor)
+
+    def _update(self, report: ClientReport, planned: int) -> Update:
+        state, message, _ = self._layout.split_outgoing(self._engine.outgoing[report.slot])
+        return Update(
+            client=report.client,
+            examples=report.examples,
+            steps=report.steps,
+            weights=state[: self._layout.parameters],
+            planned=planned,
+            message=message if self._layout.reports else None,
+        )
+
+    def _step(self, number: int, collected: Collected) -> None:
+        """Aggregate, and let the clients whose update was used keep what they remember."""
+        rules, rows = self._rules, self._engine.outgoing
+        self._state = rules.algorithm.aggregate(self._state, collected.updates, rules.federation)
+        self._buffers = weighted_mean(
+            [rows[r.slot, self._layout.parameters : self._layout.state] for r in collected.reports],
+            [r.examples for r in collected.reports],
+        ).to(self._buffers.dtype)
+        if self._layout.memory:
+            for report in collected.reports:
+                memory = self._layout.split_outgoing(rows[report.slot])[2]
+                self._store.write(report.client, number, memory)
+
+    def _client_record(
+        self,
+        report: ClientReport,
+        norm: float,
+        cosine: float | None,
+        evaluation: Evaluation | None,
+    ) -> ClientRecord:
+        loss, accuracy = self._validation.of_client(report.client, evaluation)
+        return ClientRecord(
+            client=report.client,
+            examples=report.examples,
+            steps=report.steps,
+            seconds=report.seconds,
+            train_loss=report.train_loss,
+            train_accuracy=report.train_accuracy,
+            loss=loss,
+            accuracy=accuracy,
+            update_norm=norm,
+            cosine_to_mean=cosine,
+        )
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    """Return the weighted mean, or None where a value is missing or there are none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return sum(v * w for v, w in zip(known, weights, strict=True)) / sum(weights)
