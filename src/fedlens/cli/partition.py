@@ -9,7 +9,7 @@ import typer
 from fedlens.cli.display import out, print_json, table
 from fedlens.cli.options import ConfigFile, Json, Preset, Set
 from fedlens.experiment.config import load_config
-from fedlens.experiment.opened import find_dataset, limited
+from fedlens.experiment.opened import as_configured, find_dataset
 from fedlens.experiment.run import partition_of
 from fedlens.report import partition_figure, save_figure
 
@@ -35,7 +35,7 @@ def partition(
         fedlens partition --set partition.alpha=0.1 --set federation.clients=20 --out figures
     """
     chosen = load_config(config, preset=preset, overrides=set_ or [])
-    dataset = limited(find_dataset(chosen, progress=not json), chosen)
+    dataset = as_configured(find_dataset(chosen, progress=not json), chosen)
     clients = partition_of(chosen, dataset)
     description = clients.describe(dataset.class_names)
     figure = partition_figure(

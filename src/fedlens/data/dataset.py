@@ -37,6 +37,18 @@ class Split:
         return Split(self.images[indices], self.labels[indices], groups)
 
 
+def concatenated(first: Split, second: Split) -> Split:
+    """Return the split that holds the images of ``first``, then those of ``second``."""
+    groups = None
+    if first.groups is not None and second.groups is not None:
+        groups = torch.cat([first.groups, second.groups])
+    return Split(
+        torch.cat([first.images, second.images]),
+        torch.cat([first.labels, second.labels]),
+        groups,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
     """A named image set with its three splits.

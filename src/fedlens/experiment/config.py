@@ -1,5 +1,6 @@
 """The one configuration of an experiment: every key, its default, and what it may be."""
 
+import copy
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,11 @@ class DatasetSection(Section):
     path: str | None = Field(None, min_length=1, description="file or folder of the image set")
     limit: int | None = Field(
         None, ge=100, description="use only so many training images, drawn by class"
+    )
+    hold_out: bool = Field(
+        True,
+        description="false trains on the validation images too; each round is then measured on the "
+        "test split, as published benchmarks do, and nothing may be chosen by it",
     )
 
 
@@ -395,6 +401,14 @@ def _supersede(content: dict[str, Any], new: Mapping[str, Any]) -> None:
             for key in belongings:
                 old.pop(key, None)
     _merge(content, new)
+
+
+def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of several sources, a later one before an earlier."""
+    content: dict[str, Any] = {}
+    for source in sources:
+        _supersede(content, copy.deepcopy(dict(source)))
+    return content
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

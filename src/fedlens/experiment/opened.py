@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fedlens.data import ImageDataset, load_dataset
+from fedlens.data.dataset import concatenated
 from fedlens.errors import ConfigError, DataError, DataNotFoundError, RunError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.run_directory import RunDirectory, read_tensors
@@ -41,7 +42,7 @@ class Run:
     @cached_property
     def dataset(self) -> ImageDataset:
         """What the run was trained and tested on; raises ``DataError`` as :attr:`image_set`."""
-        return limited(self.image_set, self.config)
+        return as_configured(self.image_set, self.config)
 
     @cached_property
     def image_set(self) -> ImageDataset:
@@ -166,8 +167,22 @@ def find_dataset_or_embedded(
         return replaced, find_dataset(replaced), [notice]
 
 
-def limited(dataset: ImageDataset, config: Config) -> ImageDataset:
-    """Return the image set with only `dataset.limit` training images; raises ``ConfigError``."""
+def as_configured(dataset: ImageDataset, config: Config) -> ImageDataset:
+    """Return the image set as `dataset.hold_out` and `dataset.limit` have it.
+
+    Without a held-out split the validation images are training images, and the validation split is
+    the test split.
+
+    Raises:
+        ConfigError: the limit cannot be met.
+    """
+    if not config.dataset.hold_out:
+        train = concatenated(dataset.train, dataset.validation)
+        dataset = replace(dataset, train=train, validation=dataset.test)
+    return _limited(dataset, config)
+
+
+def _limited(dataset: ImageDataset, config: Config) -> ImageDataset:
     limit = config.dataset.limit
     if limit is None or limit >= len(dataset.train):
         return dataset

@@ -91,6 +91,11 @@ def _split_counts(dataset: ImageDataset) -> "np.ndarray[Any, np.dtype[np.int64]]
 
 def _notices(run: Run, runs: tuple[Run, ...]) -> list[str]:
     notices = list(run.environment.get("notices", []))
+    if not run.config.dataset.hold_out:
+        notices.append(
+            "dataset.hold_out is off: the validation images were trained on, and what is called "
+            "validation here is the test split. Nothing may be chosen by it."
+        )
     left_out = sum((part.result or {}).get("updates_left_out", 0) for part in runs)
     if left_out:
         notices.append(

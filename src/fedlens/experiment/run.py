@@ -12,7 +12,7 @@ from fedlens.data import ImageDataset, Partition, partition
 from fedlens.errors import ConfigError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.environment import describe_environment
-from fedlens.experiment.opened import Run, find_dataset, limited, load_run, part_folders
+from fedlens.experiment.opened import Run, as_configured, find_dataset, load_run, part_folders
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
@@ -65,11 +65,11 @@ def start_run(
     Raises:
         FedlensError: see the sentences of each room.
     """
-    config = _anywhere(config)
+    config = located(config)
     dataset = dataset if dataset is not None else find_dataset(config)
     for number in range(config.repeats):
         single = _single_config(config, config.seed + number)
-        _prepare(single, limited(dataset, single))
+        _prepare(single, as_configured(dataset, single))
     environment = {
         **describe_environment(),
         "seed": config.seed,
@@ -132,7 +132,7 @@ def partition_of(config: Config, dataset: ImageDataset) -> Partition:
     )
 
 
-def _anywhere(config: Config) -> Config:
+def located(config: Config) -> Config:
     """Return ``config`` with an absolute image path, so that the run can be opened from anywhere."""
     if config.dataset.path is None:
         return config
@@ -189,7 +189,7 @@ def _carry_out(
 
 
 def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher) -> None:
-    dataset = limited(dataset, config)
+    dataset = as_configured(dataset, config)
     model, parts = _prepare(config, dataset)
     directory.sweep()
     saved = directory.read_checkpoint(config)

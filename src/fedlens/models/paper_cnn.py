@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
+from fedlens.models.layout import channels_last
 
 SMALLEST_IMAGE = 22  # 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1: below that a stage would be empty
 
@@ -102,14 +103,3 @@ class PaperCNN(nn.Module):
     def map_layers(self) -> dict[str, str]:
         """Convolution name -> name of the view's module whose output is its activated map."""
         return {"conv1": "relu1", "conv2": "relu2", "conv3": "relu3"}
-
-
-def channels_last(images: Tensor) -> Tensor:
-    """Return ``images`` (N, C, H, W) laid out with channels innermost, for faster convolutions.
-
-    For one channel the two layouts hold the same bytes and PyTorch takes the ambiguous strides for
-    the slow layout; the strides are therefore rewritten, at no cost.
-    """
-    if images.shape[1] == 1:
-        return images.contiguous().flatten(1, 2).unsqueeze(-1).permute(0, 3, 1, 2)
-    return images.contiguous(memory_format=torch.channels_last)

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from fedlens.errors import ModelError
+from fedlens.models.lenet import LeNet
 from fedlens.models.paper_cnn import PaperCNN
 from fedlens.randomness import Purpose, torch_seed
 
 Builder = Callable[[int, int, int, torch.Generator], nn.Module]
 """``builder(in_channels, classes, image_size, generator)`` returns a network."""
 
-MODELS: dict[str, Builder] = {"paper-cnn": PaperCNN}
+MODELS: dict[str, Builder] = {"paper-cnn": PaperCNN, "lenet": LeNet}
 
 
 def build_model(
@@ -21,7 +22,7 @@ def build_model(
     """Return a new network whose ``forward`` maps float (N, C, H, W) in [0, 1] to logits (N, L).
 
     Args:
-        name: ``paper-cnn``.
+        name: ``paper-cnn`` or ``lenet``.
         in_channels: colour channels C of the images, at least 1.
         classes: number of classes or labels L, at least 2.
         image_size: height and width of the images in pixels.

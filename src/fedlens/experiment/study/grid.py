@@ -1,0 +1,185 @@
+"""The grid of a study: one TOML file that names partitions, algorithms and seeds."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedlens.errors import ConfigError
+from fedlens.experiment.config import Config, merged, parse_config
+from fedlens.experiment.quick import quick_values
+from fedlens.experiment.wording import did_you_mean
+
+LARGEST_FILE = 1 << 20
+
+
+class Axis(BaseModel):
+    """One value of an axis: what it is called, and what it sets in the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    set: dict[str, dict[str, Any]]
+
+
+class StudyFile(BaseModel):
+    """The content of a study's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    about: str = Field("", description="what is compared and with what, in a few sentences")
+    seeds: list[int] = Field(min_length=1)
+    front_classes: list[str] = Field([], description="classes that the tables show first")
+    first: list[str] = Field([], description="patterns of the cells that tell most, in order")
+    base: dict[str, dict[str, Any]]
+    partitions: dict[str, Axis] = Field(min_length=1)
+    algorithms: dict[str, Axis] = Field(min_length=1)
+    published: dict[str, dict[str, str]] = Field(
+        {}, description="partition -> who published it -> the figure, to stand beside ours"
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        partition, algorithm: names of the values on the two axes.
+        seed: root seed of the run.
+        config: the whole configuration.
+    """
+
+    partition: str
+    algorithm: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Return ``partition/algorithm/seed``, which patterns are matched against."""
+        return f"{self.partition}/{self.algorithm}/{self.seed}"
+
+    def folder(self, study_folder: Path) -> Path:
+        """Return the cell's run directory."""
+        return study_folder / "cells" / self.partition / self.algorithm / f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of cells, the most telling first.
+
+    Attributes:
+        name: of the file.
+        file: its content.
+        cells: all cells of the grid.
+        quick: whether it is the small version.
+    """
+
+    name: str
+    file: StudyFile
+    cells: list[Cell]
+    quick: bool = False
+
+    def choose(self, only: Sequence[str], *, first: bool = False) -> list[Cell]:
+        """Return the cells that match a pattern, such as ``iid/*/0``; all without a pattern.
+
+        Args:
+            only: shell-style patterns of ``partition/algorithm/seed``.
+            first: leave out the cells that the study's file does not list as most telling.
+
+        Raises:
+            ConfigError: a pattern that matches no cell.
+        """
+        for pattern in only:
+            if not any(fnmatchcase(cell.name, pattern) for cell in self.cells):
+                raise ConfigError(
+                    f"--only {pattern!r} matches no cell of the study '{self.name}'; cells are "
+                    f"partition/algorithm/seed, with {', '.join(self.file.partitions)} / "
+                    f"{', '.join(self.file.algorithms)} / {', '.join(map(str, self.file.seeds))}."
+                )
+        patterns = [list(only)] if only else []
+        if first:
+            patterns.append(self.file.first)
+        return [
+            cell
+            for cell in self.cells
+            if all(any(fnmatchcase(cell.name, p) for p in some) for some in patterns)
+        ]
+
+
+def studies() -> list[str]:
+    """Return the names of the studies that come with fedlens."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
+def load_study(name: str, *, quick: bool = False) -> Study:
+    """Return the study called ``name``, or that of a TOML file.
+
+    Args:
+        name: of a study that comes with fedlens, or the path of a file.
+        quick: make every cell small: minutes for the whole, to see that it runs.
+
+    Raises:
+        ConfigError: there is no such study, or its file or one of its cells cannot be.
+    """
+    path = Path(name) if name.endswith(".toml") else _folder() / f"{name}.toml"
+    if not name.endswith(".toml") and name not in studies():
+        raise ConfigError(
+            f"There is no study '{name}'; the studies are {', '.join(studies())}, or name a TOML "
+            f"file.{did_you_mean(name, studies())}"
+        )
+    try:
+        raw = path.read_bytes()[: LARGEST_FILE + 1]
+        if len(raw) > LARGEST_FILE:
+            raise ConfigError(f"{path} is larger than a study may be ({LARGEST_FILE:,} bytes).")
+        content = tomllib.loads(raw.decode())
+    except OSError as error:
+        raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    try:
+        file = StudyFile.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigError(f"{path}, {where}: {problem['msg']}.") from error
+    for kind, names in (("partitions", file.partitions), ("algorithms", file.algorithms)):
+        for label in names:
+            if not label or any(c not in "abcdefghijklmnopqrstuvwxyz0123456789.-" for c in label):
+                raise ConfigError(
+                    f"{path}, {kind}.{label}: a name is made of small letters, digits, dots and "
+                    "dashes."
+                )
+    cells = [
+        _cell(file, partition, algorithm, seed, quick, path)
+        for seed in file.seeds
+        for partition in file.partitions
+        for algorithm in file.algorithms
+    ]
+    return Study(path.stem, file, sorted(cells, key=lambda cell: _rank(cell, file.first)), quick)
+
+
+def _cell(
+    file: StudyFile, partition: str, algorithm: str, seed: int, quick: bool, path: Path
+) -> Cell:
+    values = merged(file.base, file.partitions[partition].set, file.algorithms[algorithm].set)
+    try:
+        config = parse_config({**values, "seed": seed, "repeats": 1})
+    except ConfigError as error:
+        raise ConfigError(f"{path}, cell {partition}/{algorithm}/{seed}: {error}") from error
+    return Cell(partition, algorithm, seed, quick_values(config) if quick else config)
+
+
+def _rank(cell: Cell, first: Sequence[str]) -> int:
+    """Return the place of the first pattern that the cell matches."""
+    matching = (n for n, pattern in enumerate(first) if fnmatchcase(cell.name, pattern))
+    return next(matching, len(first))
+
+
+def _folder() -> Path:
+    return Path(__file__).parent / "studies"
