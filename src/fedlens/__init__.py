@@ -27,6 +27,7 @@ from fedlens.federated import (
     Krum,
     LocalWork,
     Mean,
+    PersonalResult,
     Progress,
     Scaffold,
     Screening,
@@ -34,6 +35,7 @@ from fedlens.federated import (
     TrimmedMean,
     Update,
     federate,
+    personalise,
 )
 from fedlens.models import build_model
 from fedlens.training import LocalTraining
@@ -68,6 +70,7 @@ __all__ = [
     "LocalWork",
     "Mean",
     "Partition",
+    "PersonalResult",
     "Progress",
     "Run",
     "Scaffold",
@@ -84,6 +87,7 @@ __all__ = [
     "load_dataset",
     "load_run",
     "partition",
+    "personalise",
     "resume_run",
     "start_run",
 ]

@@ -23,7 +23,6 @@ class Purpose(IntEnum):
     EXPLAIN = 8
     POISON = 9
     FAULTS = 10
-    PERSONAL = 11
 
 
 def seed_sequence(

@@ -10,6 +10,7 @@ from fedlens.cli.datasets import datasets
 from fedlens.cli.display import errors
 from fedlens.cli.explain import explain
 from fedlens.cli.partition import partition
+from fedlens.cli.personalise import personalise
 from fedlens.cli.run import report, resume, run
 from fedlens.errors import FedlensError
 
@@ -26,6 +27,7 @@ app.command()(resume)
 app.command()(report)
 app.command()(explain)
 app.command()(partition)
+app.command()(personalise)
 app.add_typer(datasets, name="datasets")
 
 

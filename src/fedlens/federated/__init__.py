@@ -25,6 +25,7 @@ from fedlens.federated.algorithms import (
 from fedlens.federated.client_store import ClientStore
 from fedlens.federated.faults import Faults, Screening
 from fedlens.federated.history import RoundRecord
+from fedlens.federated.personal import PersonalResult, personalise
 from fedlens.federated.round import Checkpoint
 from fedlens.federated.server import FederationResult, Progress, federate
 from fedlens.training.loop import Correction
@@ -52,6 +53,7 @@ __all__ = [
     "Krum",
     "LocalWork",
     "Mean",
+    "PersonalResult",
     "Progress",
     "RoundRecord",
     "Scaffold",
@@ -61,4 +63,5 @@ __all__ = [
     "Update",
     "build_algorithm",
     "federate",
+    "personalise",
 ]
