@@ -95,6 +95,14 @@ def test_scaffold_reaches_the_optimum_of_the_mean(control, case) -> None:
     torch.testing.assert_close(reached, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_pull_leaves_scaffolds_fixed_point_where_it_is(control) -> None:
+    clients = least_squares(SIZES)
+    algorithm = Scaffold(control=control, mu=0.5)
+    reached = train(algorithm, clients, 400, local=full_batch(epochs=[2, 9, 1, 5]))
+    torch.testing.assert_close(reached, optimum(clients, [1.0] * 4), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("cohort", [None, 2])
 @pytest.mark.parametrize("control", CONTROLS)
 def test_weighted_scaffold_reaches_the_optimum_of_all_examples(cohort, control) -> None:

@@ -19,7 +19,7 @@ from fedlens.federated.algorithm import (
     ServerState,
     Update,
 )
-from fedlens.federated.algorithms.parameters import positive
+from fedlens.federated.algorithms.parameters import at_least_zero, positive
 from fedlens.training.loop import Correction
 from fedlens.training.path import path_length
 
@@ -46,6 +46,10 @@ class Scaffold(Algorithm):
             FedNova's ||a_i||_1 in the place of the number of steps, which are equal for plain SGD.
             ``option-1``: the full-batch gradient at x, one more pass over the client's examples.
         weighted: count clients by their number of examples.
+        mu: pull mu (w - x) towards what the client received, at least 0; 0 is the paper's algorithm.
+            It leaves the fixed point where it is (there w = x) and bounds how far a correction can
+            carry a client: a client of few classes can make f_i flat, and then nothing else stops
+            it from following <c - c_i, w>.
         server_lr: server learning rate eta, above 0.
         aggregation: the rule in the place of the mean; it sees weights and controls as one vector,
             so that Krum picks the same client for both.
@@ -60,11 +64,13 @@ class Scaffold(Algorithm):
     remembers: ClassVar[int] = 1
     control: Control = "mean-gradient"
     weighted: bool = False
+    mu: float = 0.0
     server_lr: float = 1.0
     aggregation: Aggregation = MEAN
 
     def __post_init__(self) -> None:
         positive("server_lr", self.server_lr)
+        at_least_zero("mu", self.mu)
         if self.control not in get_args(Control):
             raise ConfigError(
                 f"federation.parameters.control is {self.control!r}, expected one of "
@@ -90,8 +96,8 @@ class Scaffold(Algorithm):
         return state.memory["control"].unsqueeze(0)
 
     def prepare(self, start: Tensor, broadcast: Tensor, memory: Tensor) -> Correction | None:
-        """Return c - c_i."""
-        return Correction(tilt=broadcast[0] - memory[0])
+        """Return c - c_i, and the pull."""
+        return Correction(tilt=broadcast[0] - memory[0], pull=self.mu)
 
     def conclude(
         self, work: LocalWork, broadcast: Tensor, memory: Tensor
@@ -100,7 +106,7 @@ class Scaffold(Algorithm):
         if work.gradient is not None:
             new = work.gradient
         else:
-            length = path_length(work.local, work.steps, planned=work.planned)
+            length = path_length(work.local, work.steps, planned=work.planned, pull=self.mu)
             new = memory[0] - broadcast[0] + (work.start - work.end) / (work.local.lr * length)
         return (new - memory[0]).unsqueeze(0), new.unsqueeze(0)
 
