@@ -118,13 +118,18 @@ def test_another_seed_gives_another_model(finished, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "epochs", "moments"),
-    [("federated", 1, [(0, 0.0), (3, 0.05), (6, 0.0)]), ("central", 6, [(2, 0.02)])],
+    ("mode", "epochs", "moments", "algorithm"),
+    [
+        ("federated", 1, [(0, 0.0), (3, 0.05), (6, 0.0)], "fedavg"),
+        ("federated", 1, [(1, 0.0), (2, 0.04), (4, 0.08)], "scaffold"),
+        ("central", 6, [(2, 0.02)], "fedavg"),
+    ],
 )
 def test_kill_at_any_moment_then_resume_gives_the_same_bytes(
-    mode: str, epochs: int, moments: list[tuple[int, float]], tmp_path: Path
+    mode: str, epochs: int, moments: list[tuple[int, float]], algorithm: str, tmp_path: Path
 ) -> None:
     more = ["--mode", mode, "--set", f"local.epochs={epochs}"]
+    more += ["--set", f"federation.algorithm={algorithm}"]
     for number, (after, delay) in enumerate(moments):
         out = tmp_path / f"killed-{number}"
         process = start(out, *more)
@@ -139,6 +144,20 @@ def test_kill_at_any_moment_then_resume_gives_the_same_bytes(
         expected = start_run(resumed.config, tmp_path / f"whole-{number}")
         one, other = (r.path / "model.safetensors" for r in (resumed, expected))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_clients_remember_is_kept_for_two_checkpoints(tmp_path: Path) -> None:
+    """The rounds of the last checkpoint and of the one before, which a damaged one falls back to."""
+    run = start_run(config(federation__algorithm="scaffold", federation__rounds=4), tmp_path / "a")
+    names = sorted(file.name[:14] for file in (run.path / "clients").iterdir())
+    assert names == [f"{k:07d}-{r:06d}" for k in range(4) for r in (3, 4)]
+    (run.path / "result.json").unlink()
+    newest = sorted((run.path / "checkpoints").iterdir())[-1]
+    newest.unlink()
+    again = resume_run(run.path)
+    assert (again.path / "model.safetensors").read_bytes() == (
+        start_run(again.config, tmp_path / "b").path / "model.safetensors"
+    ).read_bytes()
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
