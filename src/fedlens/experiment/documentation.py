@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from fedlens.experiment.config import Config, Section, presets
+from fedlens.experiment.config import Config, presets
+from fedlens.experiment.sections import Section
 from fedlens.experiment.wording import default_in_words, values_in_words
 from fedlens.files import write_text
 
