@@ -1,7 +1,9 @@
 """The algorithms against known optima, closed forms and each other."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from fedlens.federated import (
     FedProx,
     FedYogi,
     Scaffold,
+    Screening,
     ServerState,
     Update,
     build_algorithm,
@@ -31,6 +34,7 @@ from fedlens.federated import (
 )
 from fedlens.models import build_model, get_vector
 from fedlens.training import LocalTraining
+from fedlens.training.path import path_length
 from problems import least_squares, line, optimum, parabola, squares
 
 SIZES = [4, 9, 6, 11]
@@ -396,14 +400,125 @@ def test_a_store_goes_back_to_the_round_of_a_checkpoint_and_prunes_the_rest(tmp_
     assert torch.equal(store.read(1), torch.zeros(1, 2))
     assert store.read(2) is None
     store.prune(first)
-    assert [file.name for file in tmp_path.iterdir()] == ["0000001-000001.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["0000001-000001.memory"]
 
 
 def test_a_damaged_memory_is_one_sentence(tmp_path: Path) -> None:
     store = ClientStore(tmp_path, limit=1)
     store.write(7, 1, torch.zeros(1, 2))
     store.write(8, 1, torch.zeros(1, 2))
-    file = tmp_path / "0000007-000001.safetensors"
+    file = tmp_path / "0000007-000001.memory"
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(RunError, match="client 7 remembers"):
         store.read(7)
+
+
+def test_a_store_without_a_folder_does_not_pretend_to_go_back() -> None:
+    store = ClientStore()
+    store.write(0, 1, torch.zeros(1, 2))
+    rounds = store.rounds
+    store.write(0, 2, torch.ones(1, 2))
+    with pytest.raises(RunError, match="without a folder"):
+        store.restore(rounds)
+    store.restore(store.rounds)
+    assert torch.equal(store.read(0), torch.ones(1, 2))
+
+
+def test_a_flipped_bit_in_a_memory_is_noticed(tmp_path: Path) -> None:
+    store = ClientStore(tmp_path, limit=1)
+    for number in (7, 8):
+        store.write(number, 1, torch.zeros(1, 2))
+    file = tmp_path / "0000007-000001.memory"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(RunError, match="client 7 remembers"):
+        store.read(7)
+
+
+def test_a_checkpoint_of_another_algorithm_is_refused() -> None:
+    clients = least_squares(SIZES)
+    kept: list[Checkpoint] = []
+    train(FedAvg(), clients, 1, checkpoint=lambda c, _: kept.append(c))
+    with pytest.raises(ConfigError, match="not made with scaffold"):
+        train(Scaffold(), clients, 2, resume_from=kept[0])
+
+
+@pytest.mark.parametrize("algorithm", [Scaffold(), Scaffold(control="option-1"), FedDyn(alpha=1.0)])
+def test_clipping_moves_no_fixed_point(algorithm) -> None:
+    """What a client remembers is scaled with its update, or the sums over clients would drift."""
+    clients = least_squares(SIZES)
+    reached = train(algorithm, clients, 600, screening=Screening("clip", factor=2.0))
+    torch.testing.assert_close(reached, optimum(clients, [1.0] * 4), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_dropout_gives_the_same_bits_for_any_number_of_workers(control) -> None:
+    stream = torch.Generator().manual_seed(0)
+    clients = [Client(torch.randn(12, 4, generator=stream), torch.arange(12) % 2) for _ in range(4)]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    vectors = [
+        get_vector(
+            federate(
+                model,
+                clients,
+                algorithm=Scaffold(control=control),
+                rounds=3,
+                local=LocalTraining(batch_size=5, lr=0.1),
+                workers=workers,
+            ).model
+        )
+        for workers in (1, 1, 2)
+    ]
+    assert torch.equal(vectors[0], vectors[1])
+    assert torch.equal(vectors[0], vectors[2])
+
+
+@dataclass(frozen=True)
+class Forgetful(FedAvg):
+    """Remembers its client's first weights, and afterwards has nothing to add."""
+
+    name: ClassVar[str] = "forgetful"
+    remembers: ClassVar[int] = 1
+
+    def conclude(self, work, broadcast, memory):
+        return (None, None) if memory.any() else (None, work.end.unsqueeze(0))
+
+
+def test_a_memory_that_is_not_renewed_stays_as_it_is() -> None:
+    """And is not what another client wrote into the same row."""
+    clients = [parabola(1.0, float(k + 1)) for k in range(6)]
+    store = ClientStore()
+    seen: dict[int, Tensor] = {}
+
+    def check(checkpoint: Checkpoint, _) -> None:
+        for client in checkpoint.client_rounds:
+            memory = store.read(client)
+            assert memory is not None
+            assert torch.equal(seen.setdefault(client, memory), memory)
+
+    train(Forgetful(), clients, 20, cohort=2, client_store=store, checkpoint=check)
+    assert len(seen) == 6
+
+
+def test_a_proximal_step_that_overshoots_has_no_path_length() -> None:
+    with pytest.raises(ConfigError, match="expected below 1"):
+        train(FedNova(mu=4.0), least_squares(SIZES), 1, local=full_batch(lr=0.5))
+
+
+def test_path_lengths_follow_the_closed_forms() -> None:
+    """Wang et al. 2020, section 4; a linear schedule is the sum of its rates."""
+    lr, rho, mu, steps = 0.05, 0.9, 0.7, 13
+    plain = LocalTraining(lr=lr)
+    momentum = LocalTraining(lr=lr, momentum=rho)
+    assert path_length(plain, steps) == pytest.approx(steps, rel=1e-12)
+    assert path_length(momentum, steps) == pytest.approx(
+        (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho), rel=1e-12
+    )
+    assert path_length(plain, steps, pull=mu) == pytest.approx(
+        (1 - (1 - lr * mu) ** steps) / (lr * mu), rel=1e-12
+    )
+    linear = LocalTraining(lr=lr, schedule="linear")
+    assert path_length(linear, 4, planned=10) == pytest.approx(1 + 0.9 + 0.8 + 0.7, rel=1e-12)
+    assert path_length(LocalTraining(optimizer="adam", lr=lr), steps) == pytest.approx(steps, 1e-4)

@@ -12,6 +12,7 @@ from fedlens.cli.explain import explain
 from fedlens.cli.partition import partition
 from fedlens.cli.personalise import personalise
 from fedlens.cli.run import report, resume, run
+from fedlens.cli.study import study
 from fedlens.errors import FedlensError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(report)
 app.command()(explain)
 app.command()(partition)
 app.command()(personalise)
+app.command()(study)
 app.add_typer(datasets, name="datasets")
 
 

@@ -223,7 +223,7 @@ def _read(path: Path) -> str:
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits, endless nesting
         raise ConfigError(f"{where} is not valid TOML: {error}.") from error
 
 
@@ -234,7 +234,7 @@ def _override(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text!r} is not of the form key=value, e.g. local.lr=0.1.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     for part in reversed(key.split(".")):
         parsed = {part: parsed}

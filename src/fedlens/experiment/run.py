@@ -154,7 +154,12 @@ def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partitio
     if config.mode == "central":
         return model, None
     parts = partition_of(config, dataset)
-    cohort_size(config.cohort(), len(parts))
+    size = cohort_size(config.cohort(), len(parts))
+    if config.federation.minimum_cohort > size:
+        raise ConfigError(
+            f"federation.minimum_cohort is {config.federation.minimum_cohort}, expected at most the "
+            f"{size} clients of a round."
+        )
     return model, parts
 
 

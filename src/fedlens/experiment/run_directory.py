@@ -136,7 +136,7 @@ class RunDirectory:
             )
         try:
             content = tomllib.loads(read_bytes(self.config_file, SMALL_FILE).decode())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{self.config_file} is not valid TOML: {error}.") from error
         version = content.pop("format", None)
         if version != FORMAT:

@@ -150,6 +150,8 @@ class Algorithm(ABC):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the client's message (reports, P) and its new memory (remembers, P).
 
+        None stands for a message of zeros, and for a memory that stays as it is.
+
         The server may yet refuse the update; the memory is then forgotten with it.
         """
         return None, None

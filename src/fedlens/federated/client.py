@@ -12,8 +12,9 @@ from fedlens.data.client import Client
 from fedlens.federated.algorithm import Algorithm, LocalWork
 from fedlens.federated.faults import stretched
 from fedlens.models.vector import FlatParameters
+from fedlens.randomness import Purpose, torch_seed
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, LocalRun, start_gradient
+from fedlens.training.loop import Draws, LocalRun, local_torch_seed, start_gradient
 from fedlens.training.losses import Loss
 from fedlens.training.prediction import predict_chunk
 
@@ -175,7 +176,10 @@ class Workbench:
         if algorithm.observes == "mean-gradient":
             gradient = torch.zeros_like(flat.vector)
         elif algorithm.observes == "start-gradient":
-            gradient = start_gradient(flat, client, self._settings, self._loss)
+            # epoch 0 of the stream that dropout draws from: the local epochs count from 1
+            draws = {"round": task.round, "client": task.client}
+            with local_torch_seed(torch_seed(self._seed, Purpose.DROPOUT, **draws)):
+                gradient = start_gradient(flat, client, self._settings, self._loss)
         run = LocalRun(
             flat,
             client,
@@ -198,13 +202,14 @@ class Workbench:
         message, remembered = algorithm.conclude(work, broadcast, memory)
         returned, said, kept = layout.split_outgoing(outgoing)
         flat.save_state(returned)
-        if message is not None:
+        if message is None:
+            said.zero_()
+        else:
             said.copy_(message)
         if task.stretch != 1:
             stretched(start, returned[: layout.parameters], task.stretch)
             said.mul_(task.stretch)
-        if remembered is not None:
-            kept.copy_(remembered)
+        kept.copy_(memory if remembered is None else remembered)
         return ClientReport(
             client=task.client,
             slot=task.slot,

@@ -6,6 +6,7 @@ With a folder every vector is on disk as well, under its round's number, so that
 goes on from the vectors that its checkpoint names.
 """
 
+import hashlib
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from fedlens.files import read_bytes, write_bytes
 
 LIMIT = 256 << 20  # bytes of vectors that are held in memory
 LARGEST = 4 << 30  # bytes of one client's file
+DIGEST = 32  # bytes of the SHA-256 that a file begins with; safetensors follow
 
 
 class ClientStore:
@@ -74,7 +76,18 @@ class ClientStore:
         self._hold(client, copy)
 
     def restore(self, rounds: Mapping[int, int]) -> None:
-        """Go back to the vectors that these rounds wrote, as the folder has them."""
+        """Go back to the vectors that these rounds wrote, as the folder has them.
+
+        Raises:
+            RunError: there is no folder, and these are not the rounds that are held.
+        """
+        if self._folder is None:
+            if dict(rounds) != self._rounds:
+                raise RunError(
+                    "A ClientStore without a folder cannot go back to what clients remembered in "
+                    "an earlier round; give it a folder to resume from a checkpoint."
+                )
+            return
         self._held.clear()
         self._bytes = 0
         self._rounds = dict(rounds)
@@ -86,7 +99,7 @@ class ClientStore:
         needed = {
             self._file(client, number) for rounds in kept for client, number in rounds.items()
         }
-        for file in self._folder.glob("*.safetensors"):
+        for file in self._folder.glob("*.memory"):
             if file not in needed:
                 file.unlink(missing_ok=True)
 
@@ -107,7 +120,7 @@ class ClientStore:
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="fedlens-clients-")
             folder, round = Path(self._temporary.name), 0
-        return folder / f"{client:07d}-{round:06d}.safetensors"
+        return folder / f"{client:07d}-{round:06d}.memory"
 
     def _save(self, client: int, round: int, vectors: Tensor) -> None:
         file = self._file(client, round)
@@ -117,12 +130,17 @@ class ClientStore:
             raise RunError(
                 f"Could not make the folder {file.parent}: {error.strerror or error}."
             ) from error
-        write_bytes(file, save({"memory": vectors.contiguous()}))
+        content = save({"memory": vectors.contiguous()})
+        write_bytes(file, hashlib.sha256(content).digest() + content)
 
 
 def _load(file: Path) -> Tensor:
+    content = read_bytes(file, LARGEST)
+    digest, content = content[:DIGEST], content[DIGEST:]
     try:
-        return load(read_bytes(file, LARGEST))["memory"]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("its content does not match its digest")
+        return load(content)["memory"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(
             f"{file} is damaged, expected what client {int(file.name[:7])} remembers; this run "

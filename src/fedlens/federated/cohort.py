@@ -46,6 +46,12 @@ class Planner:
     faults: Faults
     attackers: frozenset[int]
 
+    @property
+    def varies(self) -> bool:
+        """Whether two attempts at a round may differ."""
+        everyone = cohort_size(self.cohort, len(self.sizes)) == len(self.sizes)
+        return not everyone or bool(self.faults.dropout or self.faults.stragglers)
+
     def plan(self, round: int, attempt: int) -> Plan:
         """Return one attempt, from 0, at a round, from 1."""
         chosen = choose_cohort(len(self.sizes), self.cohort, self.seed, round, attempt)
@@ -57,16 +63,15 @@ class Planner:
         done = self.faults.strike(chosen, planned, self.seed, round, attempt)
         tasks: list[ClientTask] = []
         lost: list[LeftOut] = []
-        for k, count, whole, steps in zip(chosen, epochs, planned, done, strict=True):
-            if steps is None:
+        for k, count, whole, fate in zip(chosen, epochs, planned, done, strict=True):
+            if fate.gone:
                 lost.append(LeftOut(k, "it dropped out"))
-            elif steps < whole and self.faults.late == "drop":
+            elif fate.late and (self.faults.late == "drop" or fate.steps == 0):
                 lost.append(LeftOut(k, "it missed the deadline"))
             else:
                 stretch = self.faults.stretch if k in self.attackers else 1.0
-                tasks.append(
-                    ClientTask(round, k, len(tasks), count, self.sizes[k], steps, whole, stretch)
-                )
+                slot, size = len(tasks), self.sizes[k]
+                tasks.append(ClientTask(round, k, slot, count, size, fate.steps, whole, stretch))
         return Plan(chosen, tasks, lost)
 
 

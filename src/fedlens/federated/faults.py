@@ -24,14 +24,30 @@ FarOff = Literal["keep", "clip", "reject"]
 
 
 @dataclass(frozen=True)
+class Struck:
+    """What befalls one client in one round.
+
+    Attributes:
+        steps: steps that it has done at the deadline.
+        gone: it drops out.
+        late: it is not done at the deadline.
+    """
+
+    steps: int
+    gone: bool = False
+    late: bool = False
+
+
+@dataclass(frozen=True)
 class Faults:
     """Which faults are simulated; by default none.
 
     Attributes:
         dropout: probability that a client of the cohort never answers, in [0, 1).
         stragglers: share of the cohort, in [0, 1], that has done only a part of its steps at the
-            deadline, uniform between none and all but at least one.
-        late: what happens to a straggler: ``drop`` its update, or take the ``partial`` work.
+            deadline, uniform between none and all (rounded down).
+        late: what happens to a straggler: ``drop`` its update, or take the ``partial`` work, where
+            it has done at least one step.
         poisoned: share of all clients, in [0, 1), that attack in every round they are part of;
             drawn once.
         attack: ``label-flip``: they train on labels counted from the other end; ``sign-flip``: they
@@ -68,7 +84,7 @@ class Faults:
 
     def attackers(self, clients: int, seed: int) -> frozenset[int]:
         """Return the numbers of the poisoned clients: ``poisoned`` of all, rounded."""
-        count = round(self.poisoned * clients)
+        count = round_half_up(self.poisoned * clients)
         if count == 0:
             return frozenset()
         stream = generator(seed, Purpose.POISON)
@@ -83,8 +99,8 @@ class Faults:
 
     def strike(
         self, cohort: Sequence[int], planned: Sequence[int], seed: int, round: int, attempt: int
-    ) -> list[int | None]:
-        """Return for each client of a cohort how many steps it does, or None if it drops out.
+    ) -> list[Struck]:
+        """Return for each client of a cohort what befalls it.
 
         Args:
             cohort: client numbers.
@@ -92,7 +108,7 @@ class Faults:
             seed, round, attempt: name the random stream.
         """
         if not (self.dropout or self.stragglers):
-            return list(planned)
+            return [Struck(whole) for whole in planned]
         stream = generator(seed, Purpose.FAULTS, round=round, epoch=attempt)
         gone = stream.random(len(cohort)) < self.dropout
         slow = set(
@@ -101,15 +117,14 @@ class Faults:
             )
         )
         done = stream.random(len(cohort))
-        steps: list[int | None] = []
-        for position, whole in enumerate(planned):
-            if gone[position]:
-                steps.append(None)
-            elif position in slow:
-                steps.append(max(1, int(done[position] * whole)))
-            else:
-                steps.append(whole)
-        return steps
+        return [
+            Struck(
+                steps=int(done[position] * whole) if position in slow else whole,
+                gone=bool(gone[position]),
+                late=position in slow,
+            )
+            for position, whole in enumerate(planned)
+        ]
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,10 @@ def poisoned_clients(
     if faults.attack != "label-flip" or not attackers:
         return list(clients)
     flipped: dict[int, Tensor] = {}  # of the tensors that clients share, by identity
+    top = 1
+    if all(c.targets.dim() == 1 and not c.targets.is_floating_point() for c in clients):
+        distinct = {id(client.targets): client.targets for client in clients}
+        top = max(int(targets.max()) for targets in distinct.values())
     result = list(clients)
     for number in sorted(attackers):
         targets = clients[number].targets
@@ -171,7 +190,6 @@ def poisoned_clients(
                 "faults.attack is 'label-flip', which needs class numbers or label rows as targets."
             )
         if id(targets) not in flipped:
-            top = int(targets.max()) if targets.dim() == 1 else 1
             flipped[id(targets)] = top - targets
         result[number] = dataclasses.replace(clients[number], targets=flipped[id(targets)])
     return result

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data.client import Client, label_counts
-from fedlens.errors import ConfigError, FedlensError
+from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update, weighted_mean
 from fedlens.federated.client import ClientReport, ClientTask, Workbench
 from fedlens.federated.client_store import ClientStore
@@ -19,6 +19,7 @@ from fedlens.federated.faults import Screening, stretched
 from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence, mix_weighted
 from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
+from fedlens.training.loop import threads
 from fedlens.training.losses import Loss
 
 MOST_ATTEMPTS = 20  # at one round
@@ -141,6 +142,13 @@ class Rounds:
                 f"The checkpoint has {resume_from.state.parameters.numel():,} parameters and the "
                 f"network {length:,}; they belong to different federations."
             )
+        expected = set(rules.algorithm.start(resume_from.state.parameters, rules.federation).memory)
+        if set(resume_from.state.memory) != expected:
+            raise ConfigError(
+                f"The checkpoint was not made with {rules.algorithm.name}: it holds "
+                f"{', '.join(sorted(resume_from.state.memory)) or 'nothing'} beside the parameters, "
+                f"expected {', '.join(sorted(expected)) or 'nothing'}."
+            )
         store.restore(resume_from.client_rounds)
         self.round = resume_from.round
         self._state = resume_from.state
@@ -156,21 +164,29 @@ class Rounds:
         Raises:
             FedlensError: too few usable updates in :data:`MOST_ATTEMPTS` attempts.
         """
+        with threads(1):  # sums over more threads round differently
+            return self._run(number, progress)
+
+    def _run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord:
         started = time.perf_counter()
         old = self._state.parameters
         sent = received = 0
-        for attempt in range(MOST_ATTEMPTS):
+        usable = 0
+        # without anything random in it, a round would go the same way again
+        attempts = MOST_ATTEMPTS if self._rules.planner.varies else 1
+        for attempt in range(attempts):
             plan = self._rules.planner.plan(number, attempt)
             collected = self._collect(number, plan, progress)
             sent += len(plan.cohort) * self._layout.incoming
             received += (len(plan.cohort) - len(plan.lost)) * self._layout.sent_up
-            if len(collected.updates) >= self._rules.minimum_cohort:
+            usable = len(collected.updates)
+            if usable >= self._rules.minimum_cohort:
                 break
         else:
             raise FedlensError(
-                f"Round {number} got {len(collected.updates)} usable updates in the last of "
-                f"{MOST_ATTEMPTS} attempts, expected at least federation.minimum_cohort = "
-                f"{self._rules.minimum_cohort}; lower it, or ask for a larger cohort."
+                f"Round {number} got {usable} of the federation.minimum_cohort = "
+                f"{self._rules.minimum_cohort} usable updates that it needs, in the last of "
+                f"{attempts} attempts; lower that number, or ask for a larger cohort."
             )
         drift = divergence(old, [update.weights for update in collected.updates])
         figures: dict[str, float] = {}
@@ -259,6 +275,12 @@ class Rounds:
         memory = self._store.read(task.client)
         if memory is None:
             row.zero_()
+        elif memory.numel() != row.numel() or memory.dtype != row.dtype:
+            raise RunError(
+                f"What client {task.client} remembers is {memory.numel():,} numbers of "
+                f"{memory.dtype}, expected {row.numel():,} of {row.dtype}; it belongs to another "
+                "federation."
+            )
         else:
             row.copy_(memory.view(-1))
 
@@ -276,8 +298,13 @@ class Rounds:
             if factor == 0:
                 reasons[i] = FAR_OFF
             elif factor < 1:
+                # all that the client did is scaled, what it remembers too: or SCAFFOLD's control
+                # would no longer be the mean of the clients'
                 stretched(start, end, factor)
-                self._layout.split_outgoing(rows[reports[i].slot])[1].mul_(factor)
+                slot = reports[i].slot
+                _, message, memory = self._layout.split_outgoing(rows[slot])
+                message.mul_(factor)
+                stretched(self._engine.memories[slot].view_as(memory), memory, factor)
 
     def _update(self, report: ClientReport, planned: int) -> Update:
         state, message, _ = self._layout.split_outgoing(self._engine.outgoing[report.slot])
@@ -293,7 +320,14 @@ class Rounds:
     def _step(self, number: int, collected: Collected) -> None:
         """Aggregate, and let the clients whose update was used keep what they remember."""
         rules, rows = self._rules, self._engine.outgoing
-        self._state = rules.algorithm.aggregate(self._state, collected.updates, rules.federation)
+        state = rules.algorithm.aggregate(self._state, collected.updates, rules.federation)
+        vectors = [state.parameters, *state.memory.values()]
+        if not all(bool(torch.isfinite(vector).all()) for vector in vectors):
+            raise FedlensError(
+                f"In round {number} {rules.algorithm.name} made a model that is not finite, from "
+                "updates that are; lower federation.parameters.server_lr."
+            )
+        self._state = state
         self._buffers = weighted_mean(
             [rows[r.slot, self._layout.parameters : self._layout.state] for r in collected.reports],
             [r.examples for r in collected.reports],

@@ -72,17 +72,7 @@ def write_report(content: ReportContent, folder: Path) -> Path:
 
 def render(content: ReportContent, sections: list[Section]) -> str:
     """Return the page as HTML; every value is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fedlens.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["chart"] = lambda item: isinstance(item, Chart)
-    environment.tests["stack"] = lambda item: isinstance(item, Stack)
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         title=content.title,
         kicker=_kicker(content),
         statement=words.statement(content),
@@ -98,6 +88,21 @@ def render(content: ReportContent, sections: list[Section]) -> str:
         seeds=", ".join(str(seed.seed) for seed in content.seeds),
         several=len(content.seeds) > 1,
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of the report's pages; whatever is set into it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fedlens.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["chart"] = lambda item: isinstance(item, Chart)
+    environment.tests["stack"] = lambda item: isinstance(item, Stack)
+    return environment.get_template(name)
 
 
 def key_figures(content: ReportContent) -> list[KeyFigure]:

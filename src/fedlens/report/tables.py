@@ -27,12 +27,14 @@ class Table:
         columns: column names.
         rows: as many cells as there are columns.
         words: places of the columns (beside the first) that hold words and not numbers.
+        stacked: a cell may have several lines, of which those after the first are set small.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: Sequence[int] = ()
+    stacked: bool = False
 
 
 def comparison_table(figures: Sequence[Figure], seeds: int) -> Table:

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import torch
 
+from fedlens.errors import ConfigError
 from fedlens.training.local import LocalTraining
 from fedlens.training.optimizers import optimizer_of
 
@@ -19,14 +20,23 @@ def path_length(
     schedule: ``steps`` for plain SGD; [steps - rho (1 - rho^steps) / (1 - rho)] / (1 - rho) with
     momentum rho; [1 - (1 - lr pull)^steps] / (lr pull) with a proximal term. Weight decay counts
     as part of the gradient, not of the path. For Adam and AdamW, whose steps do not grow with the
-    gradient, it is ``steps``.
+    gradient, it is ``steps`` where there is no proximal term.
 
     Args:
         local: the settings of the client's training.
         steps: optimiser steps taken, at least 1.
         planned: steps of the whole local work, for the schedule; ``steps`` if not given.
         pull: strength of the proximal term.
+
+    Raises:
+        ConfigError: lr * pull is 1 or more: each step would jump past the point that it is pulled
+            to, and the a_k change sign.
     """
+    if local.lr * pull >= 1:
+        raise ConfigError(
+            f"local.lr times federation.parameters.mu is {local.lr * pull:g}, expected below 1: a "
+            "step would jump past the point that it is pulled to."
+        )
     # epochs, batch size and precision have no part in it; a list of epochs could not be a key
     plain = dataclasses.replace(local, epochs=1, batch_size=None, precision="float32", threads=1)
     return _path_length(plain, steps, planned or steps, pull)

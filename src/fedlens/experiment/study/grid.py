@@ -1,5 +1,6 @@
 """The grid of a study: one TOML file that names partitions, algorithms and seeds."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from fedlens.errors import ConfigError
 from fedlens.experiment.config import Config, merged, parse_config
@@ -33,7 +34,7 @@ class StudyFile(BaseModel):
 
     title: str
     about: str = Field("", description="what is compared and with what, in a few sentences")
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[StrictInt] = Field(min_length=1)
     front_classes: list[str] = Field([], description="classes that the tables show first")
     first: list[str] = Field([], description="patterns of the cells that tell most, in order")
     base: dict[str, dict[str, Any]]
@@ -140,7 +141,7 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         content = tomllib.loads(raw.decode())
     except OSError as error:
         raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not text, or nested without end
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
     try:
         file = StudyFile.model_validate(content)
@@ -150,17 +151,34 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         raise ConfigError(f"{path}, {where}: {problem['msg']}.") from error
     for kind, names in (("partitions", file.partitions), ("algorithms", file.algorithms)):
         for label in names:
-            if not label or any(c not in "abcdefghijklmnopqrstuvwxyz0123456789.-" for c in label):
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,63}", label):
                 raise ConfigError(
                     f"{path}, {kind}.{label}: a name is made of small letters, digits, dots and "
-                    "dashes."
+                    "dashes, begins with a letter or digit and has at most 64."
                 )
+    if len(set(file.seeds)) < len(file.seeds):
+        raise ConfigError(f"{path}, seeds: {file.seeds} names a seed twice.")
     cells = [
         _cell(file, partition, algorithm, seed, quick, path)
         for seed in file.seeds
         for partition in file.partitions
         for algorithm in file.algorithms
     ]
+    for place in file.published:
+        if place not in file.partitions:
+            raise ConfigError(
+                f"{path}, published.{place}: there is no such partition; they are "
+                f"{', '.join(file.partitions)}."
+            )
+    for pattern in file.first:
+        if not any(fnmatchcase(cell.name, pattern) for cell in cells):
+            raise ConfigError(f"{path}, first: {pattern!r} matches no cell.")
+    sets = {(c.config.dataset.name, c.config.dataset.path) for c in cells}
+    if len(sets) > 1:
+        raise ConfigError(
+            f"{path}: the cells of a study share one image set, but this one names "
+            f"{', '.join(sorted(str(name or place) for name, place in sets))}."
+        )
     return Study(path.stem, file, sorted(cells, key=lambda cell: _rank(cell, file.first)), quick)
 
 

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ import torch
 from fedlens.data import ImageDataset
 from fedlens.errors import ConfigError, FedlensError
 from fedlens.experiment.opened import find_dataset
-from fedlens.experiment.run import Event, Watcher, located, resume_run, start_run
+from fedlens.experiment.run import Event, Watcher, resume_run, start_run
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study.grid import Cell
+from fedlens.experiment.study.summary import FINISHED, cell_state
 from fedlens.training.memory import keep_freed_memory
 
 
@@ -59,7 +62,7 @@ def run_study(
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}, expected a whole number from 1.")
     say = watch or (lambda _: None)
-    waiting = [cell for cell in cells if not _is_finished(cell, folder)]
+    waiting = [cell for cell in cells if cell_state(cell, folder) != FINISHED]
     done = len(cells) - len(waiting)
     say(Event(done, len(cells), f"{done} of {len(cells)} cells were finished before"))
     if not waiting:
@@ -101,7 +104,8 @@ class _Pool:
         ours, theirs = self._context.Pipe(duplex=False)
         inherited = [ours, *(job.pipe for job in self._running)]
         process = self._context.Process(
-            target=_work, args=(cell, self._folder, self._data, theirs, inherited), daemon=False
+            target=_work,
+            args=(cell, self._folder, self._data, theirs, inherited, os.getpid()),
         )
         process.start()
         theirs.close()
@@ -143,25 +147,19 @@ class _Pool:
         self._say(Event(self._done + at_work, self._total, message))
 
 
-def _is_finished(cell: Cell, folder: Path) -> bool:
-    directory = RunDirectory(cell.folder(folder))
-    if not directory.config_file.exists():
-        return False
-    if directory.read_config() != located(cell.config):
-        raise ConfigError(
-            f"{directory.path} was made with other settings than the study has now; choose another "
-            "--out, or delete that directory to run the cell again."
-        )
-    return directory.read_result() is not None
-
-
 def _work(
-    cell: Cell, folder: Path, data: ImageDataset, pipe: Connection, inherited: list[Connection]
+    cell: Cell,
+    folder: Path,
+    data: ImageDataset,
+    pipe: Connection,
+    inherited: list[Connection],
+    parent: int,
 ) -> None:
     """Run one cell in a process of its own; it ends when the study's process has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the study's to handle
     for connection in inherited:
         connection.close()
+    _end_with(parent)
     torch.set_num_threads(1)
     keep_freed_memory()
 
@@ -183,3 +181,14 @@ def _work(
         tell(traceback.format_exc())
     else:
         tell(None)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after ``parent`` has, so that its cell can be taken up again at once."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

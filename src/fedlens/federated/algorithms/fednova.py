@@ -26,7 +26,8 @@ class FedNova(Algorithm):
 
         x' = x + eta tau_eff sum_i p_i d_i,    tau_eff = sum_i p_i ||a_i||_1,
 
-    or sum_i p_i tau_i with a proximal term, tau_i being client i's steps (the paper's section 4).
+    or sum_i p_i tau_i with a proximal term and no momentum, tau_i being client i's steps (the
+    paper's section 4; with momentum a count of steps would be another unit than ||a_i||_1).
     ||a_i||_1 is found by running the client's own optimiser on a gradient of one: see
     :func:`fedlens.training.path.path_length`.
 
@@ -67,7 +68,8 @@ class FedNova(Algorithm):
         lengths = [
             path_length(federation.local, u.steps, planned=u.planned, pull=self.mu) for u in updates
         ]
-        taken = [float(u.steps) for u in updates] if self.mu else lengths
+        counts_steps = self.mu and not federation.local.momentum
+        taken = [float(u.steps) for u in updates] if counts_steps else lengths
         effective = sum(p * a for p, a in zip(shares, taken, strict=True))
         weight = sum(p * effective / a for p, a in zip(shares, lengths, strict=True))
         step = self.server_lr * effective

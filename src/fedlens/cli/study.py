@@ -1,0 +1,163 @@
+"""``fedlens study``."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedlens.cli.display import errors, out, print_json, table, watching
+from fedlens.cli.options import Json
+from fedlens.cli.run import STOPPED
+from fedlens.errors import ConfigError, FedlensError, RunError
+from fedlens.experiment.opened import find_dataset
+from fedlens.experiment.study import Cell, Study, load_study, run_study
+from fedlens.experiment.study.summary import FINISHED, cell_state, recommend, summarise
+from fedlens.files import without_nan
+from fedlens.report.study_content import StudySummary
+from fedlens.report.study_page import write_study_page
+from fedlens.report.study_tables import accuracy_table
+from fedlens.training.memory import keep_freed_memory
+
+
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A study, or a TOML file of one.")],
+    *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATTERN",
+            help="Only cells like this, as partition/algorithm/seed; may be given again.",
+        ),
+    ] = None,
+    first: Annotated[
+        bool,
+        typer.Option("--first", help="Only the cells that tell most, as the study lists them."),
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small version of every cell, to see that it runs.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, a process each.")] = 2,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory of the study.", show_default="studies/NAME"),
+    ] = None,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Run nothing; write the page of what is finished.")
+    ] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Print the cells and how far each is, and stop.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run a grid of partitions, algorithms and seeds, and compare them on one page.
+
+    Cells that are finished are not run again; one that was stopped goes on from its last round.
+
+    Examples:
+
+        fedlens study noniid --first
+
+        fedlens study noniid --only 'classes-2/*/0' --only 'iid/fedavg/*' --jobs 2
+
+        fedlens study noniid --quick --only '*/*/0'
+
+        fedlens study noniid --list
+    """
+    chosen = load_study(name, quick=quick)
+    cells = chosen.choose(only or [], first=first)
+    if not cells:
+        raise ConfigError(
+            f"No cell of the study '{chosen.name}' is both listed in its `first` and matched by --only."
+            if only
+            else f"The study '{chosen.name}' lists no cells in its `first`; leave out --first."
+        )
+    folder = out_ or Path("studies") / (f"{chosen.name}-quick" if quick else chosen.name)
+    states = {cell.name: cell_state(cell, folder) for cell in cells}
+    if list_:
+        _list(chosen, states, json)
+        return
+    failure: FedlensError | None = None
+    if not page_only:
+        try:
+            _run(cells, states, folder, jobs, quiet=json)
+        except KeyboardInterrupt:
+            again = shlex.join(["fedlens", *sys.argv[1:]])
+            errors.print(f"Stopped. Go on with: {again}", soft_wrap=True, highlight=False)
+            raise typer.Exit(STOPPED) from None
+        except FedlensError as error:
+            failure = error  # the other cells are finished, and are to be seen
+    summary = replace(summarise(chosen, folder), called=name)
+    if failure is not None and not summary.cells:
+        raise failure
+    if not summary.cells:
+        raise RunError(f"No cell of the study '{chosen.name}' is finished in {folder} yet.")
+    page = write_study_page(summary, recommend(summary), folder)
+    if json and failure is None:
+        print_json(without_nan(_content(summary, page)))
+    elif not json:
+        _print(summary, page)
+    if failure is not None:
+        raise failure
+
+
+def _run(
+    cells: Sequence[Cell], states: dict[str, str], folder: Path, jobs: int, *, quiet: bool
+) -> None:
+    waiting = [cell for cell in cells if states[cell.name] != FINISHED]
+    dataset = find_dataset(waiting[0].config, progress=not quiet) if waiting else None
+    keep_freed_memory()
+    with watching(quiet=quiet) as watch:
+        run_study(cells, folder, jobs=jobs, dataset=dataset, watch=watch)
+
+
+def _list(chosen: Study, states: dict[str, str], json: bool) -> None:
+    if json:
+        print_json(
+            [{"cell": name, "state": state or "not begun"} for name, state in states.items()]
+        )
+        return
+    rows = [[name, state or "not begun"] for name, state in states.items()]
+    done = sum(state == FINISHED for state in states.values())
+    table(f"{chosen.name}: {done} of {len(rows)} cells finished", ["cell", "state"], rows)
+
+
+def _print(summary: StudySummary, page: Path) -> None:
+    made = accuracy_table(summary)
+    rows = [list(row) for row in made.rows]
+    table("Accuracy after the last round, and of the best round (%)", list(made.columns), rows)
+    for advice in recommend(summary):
+        out.print(f"{advice.title}: {advice.text}", highlight=False, markup=False, soft_wrap=True)
+    if summary.missing:
+        out.print(f"{len(summary.missing)} of {summary.total} cells are missing.", highlight=False)
+    out.print(f"Page: {page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _content(summary: StudySummary, page: Path) -> dict[str, Any]:
+    groups = [group for key in summary.partitions for group in summary.groups(key)]
+    return {
+        "study": summary.name,
+        "page": str(page),
+        "finished": len(summary.cells),
+        "total": summary.total,
+        "measured_on": summary.measured_on,
+        "table": [
+            {
+                "partition": group.partition,
+                "algorithm": group.algorithm,
+                "seeds": list(group.seeds),
+                "final_accuracy": [cell.final for cell in group.cells],
+                "best_accuracy": [cell.best for cell in group.cells],
+                "total_bytes": [cell.total_bytes for cell in group.cells],
+                "worst_client": [cell.worst_client for cell in group.cells],
+                "seconds": [cell.seconds for cell in group.cells],
+            }
+            for group in groups
+        ],
+        "advice": {advice.partition: advice.text for advice in recommend(summary)},
+        "missing": [cell.name for cell in summary.missing],
+    }

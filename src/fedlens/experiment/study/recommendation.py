@@ -1,0 +1,182 @@
+"""What the figures of a study say, in sentences that are computed from them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
+from fedlens.report.wording import count, decimal, listing, percent, points, with_spread
+
+REFERENCE = "fedavg"  # what the others are compared with; the study's first algorithm without it
+ONE_SEED = 0.01  # the lead that a single seed may show by chance: about a point
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """One algorithm ahead of another on the same seeds."""
+
+    first: Group
+    second: Group
+
+    @property
+    def size(self) -> float:
+        return _mean(self.first) - _mean(self.second)
+
+    @property
+    def spread(self) -> float:
+        """What the lead has to exceed: the sum of both standard deviations over seeds."""
+        spreads = [group.over_seeds(_final) for group in (self.first, self.second)]
+        known = [s.sd for s in spreads if s is not None and s.sd is not None]
+        return sum(known) if len(known) == len(spreads) else ONE_SEED
+
+    @property
+    def clear(self) -> bool:
+        return self.size > self.spread
+
+    @property
+    def on_each_seed(self) -> bool:
+        pairs = zip(self.first.cells, self.second.cells, strict=True)
+        return all(one.final > two.final for one, two in pairs)
+
+
+def recommend(summary: StudySummary) -> list[Advice]:
+    """Return what the figures say about each partition that has a finished cell.
+
+    Algorithms are compared on the same seeds: the reference's (FedAvg's, or those of the study's
+    first algorithm) where another has them all, otherwise those that all have. One is called ahead
+    only where its lead is larger than the sum of the two standard deviations over seeds, so that
+    the ranges mean ± sd do not meet, or than a point where there is one seed.
+    """
+    return [
+        Advice(key, title, " ".join(_sentences(summary, key)))
+        for key, title in summary.begun_partitions().items()
+    ]
+
+
+def _sentences(summary: StudySummary, partition: str) -> list[str]:
+    titles = summary.algorithms
+    groups = [g for g in summary.groups(partition) if g.over_seeds(_final) is not None]
+    if len(groups) < 2:
+        who = f"{titles[groups[0].algorithm]} alone has" if groups else "no algorithm has"
+        return [f"So far {who} a finished cell here: there is nothing to compare."]
+    reference = REFERENCE if REFERENCE in titles else next(iter(titles))
+    seeds = _common_seeds(groups, reference)
+    if not seeds:
+        return ["No seed is finished for all algorithms here: they cannot be compared yet."]
+    compared = [group.only(seeds) for group in groups if set(seeds) <= set(group.seeds)]
+    compared.sort(key=lambda group: -_mean(group))
+    best, rest = compared[0], compared[1:]
+    base = next((group for group in compared if group.algorithm == reference), None)
+    against = rest[0] if base is None or base is best else base
+    lead = _Lead(best, against)
+    over = f"over {count(len(seeds), 'seed')}" if len(seeds) > 1 else f"on one seed ({seeds[0]})"
+    rank = "" if against is base else "the next, "
+    sentences = [
+        f"{titles[best.algorithm]} has the highest mean final accuracy, {_accuracy(best)} {over}: "
+        f"{points(lead.size)} points above {rank}{titles[against.algorithm]} ({_accuracy(against)}).",
+        _verdict(lead),
+        _not_told_apart(best, [g for g in rest if g is not against], titles),
+    ]
+    if base is None:
+        sentences.append(f"{titles[reference]} has not finished on the same seeds.")
+    elif base is best:
+        sentences.append(_worst_of(best))
+    else:
+        sentences += [_cost(best, base, titles), _worst_beside(best, base, titles)]
+    sentences.append(_left_aside(groups, compared, titles))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _common_seeds(groups: Sequence[Group], reference: str) -> list[int]:
+    """Return the reference's seeds if another algorithm has them all, else those of all."""
+    for group in groups:
+        others = [set(other.seeds) for other in groups if other is not group]
+        if group.algorithm == reference and any(set(group.seeds) <= seeds for seeds in others):
+            return list(group.seeds)
+    return sorted(set.intersection(*(set(group.seeds) for group in groups)))
+
+
+def _verdict(lead: _Lead) -> str:
+    seeds = len(lead.first.cells)
+    if seeds == 1:
+        if lead.clear:
+            return (
+                "That is more than the point or so that one seed cannot tell apart, but other seeds "
+                "have yet to show it."
+            )
+        return "One seed cannot tell less than about a point apart, so neither can be called ahead."
+    if lead.clear:
+        return (
+            f"The lead is larger than the spread over seeds ({points(lead.spread)} points, both "
+            "standard deviations together)."
+        )
+    always = f", though it led on each of the {count(seeds, 'seed')}" if lead.on_each_seed else ""
+    return (
+        f"That is within the spread over seeds ({points(lead.spread)} points, both standard "
+        f"deviations together){always}, so neither can be called ahead."
+    )
+
+
+def _not_told_apart(best: Group, others: list[Group], titles: Mapping[str, str]) -> str:
+    near = [
+        f"{titles[group.algorithm]} ({_accuracy(group)})"
+        for group in others
+        if not _Lead(best, group).clear
+    ]
+    if not near:
+        return ""
+    return f"It cannot be told apart from {listing(near)} either."
+
+
+def _cost(best: Group, base: Group, titles: Mapping[str, str]) -> str:
+    ratio = _average(best, lambda c: c.total_bytes) / _average(base, lambda c: c.total_bytes)
+    who = titles[base.algorithm]
+    if abs(ratio - 1) < 0.005:
+        return f"It sends as many bytes as {who}."
+    return f"It sends {decimal(ratio, 2)} times the bytes of {who}."
+
+
+def _worst_beside(best: Group, base: Group, titles: Mapping[str, str]) -> str:
+    ours, theirs = (_average(group, lambda c: c.worst_client) for group in (best, base))
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return ""
+    who = titles[base.algorithm]
+    if abs(ours - theirs) < 0.0005:
+        change = f"the same as with {who}"
+    else:
+        word = "above" if ours > theirs else "below"
+        change = f"{points(abs(ours - theirs))} points {word} {who}'s {percent(theirs, 1)}"
+    return f"Its worst served client gets {percent(ours, 1)}, {change}."
+
+
+def _worst_of(best: Group) -> str:
+    ours = _average(best, lambda cell: cell.worst_client)
+    return f"Its worst served client gets {percent(ours, 1)}." if math.isfinite(ours) else ""
+
+
+def _left_aside(
+    groups: Sequence[Group], compared: Sequence[Group], titles: Mapping[str, str]
+) -> str:
+    names = {group.algorithm for group in compared}
+    aside = [titles[group.algorithm] for group in groups if group.algorithm not in names]
+    if not aside:
+        return ""
+    verb = "has" if len(aside) == 1 else "have"
+    return f"{listing(aside)} {verb} fewer seeds than these and {verb} been left out of the comparison."
+
+
+def _accuracy(group: Group) -> str:
+    return with_spread(group.over_seeds(_final), percent)
+
+
+def _mean(group: Group) -> float:
+    return _average(group, _final)
+
+
+def _average(group: Group, figure: Callable[[CellResult], float]) -> float:
+    found = group.over_seeds(figure)
+    return math.nan if found is None else found.mean
+
+
+def _final(cell: CellResult) -> float:
+    return cell.final

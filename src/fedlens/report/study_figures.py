@@ -1,0 +1,97 @@
+"""The curves of a study: one line an algorithm, told apart by colour, dashes and marker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fedlens.report.curves import HEIGHT, finish
+from fedlens.report.history import Floats
+from fedlens.report.style import (
+    BLUE,
+    GREEN,
+    HALF,
+    INK,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    VERMILION,
+    drawing,
+    new_figure,
+    shown,
+)
+from fedlens.report.wording import decimal
+
+_LONG_LABEL = 15  # characters of a name beyond which the legend has one column
+# Cycles of different length: no two of the first thirty lines share colour and dashes.
+_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
+_DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1, 1.2)),
+    (0, (6, 2, 1, 2)),
+    (0, (9, 2, 2, 2, 2, 2)),
+)
+_MARKERS = "os^Dv*Pp<X>"
+_MARKED = 8  # markers on a line
+
+
+@dataclass(frozen=True, eq=False)
+class StudyCurve:
+    """The accuracy of one algorithm after each round.
+
+    Attributes:
+        label: name of the algorithm.
+        values: (S, R) a row a seed, in [0, 1], NaN where not measured.
+        place: of the algorithm in the study, which its look depends on.
+    """
+
+    label: str
+    values: Floats
+    place: int
+
+
+@drawing()
+def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
+    """Return a line an algorithm (mean of its seeds), with its last value in the legend."""
+    columns = 2 if max(len(shown(curve.label)) for curve in curves) <= _LONG_LABEL else 1
+    figure = new_figure(HALF, HEIGHT + 22 * -(-len(curves) // columns))
+    axes = figure.add_subplot()
+    longest = max(curve.values.shape[1] for curve in curves)
+    ends = []
+    for curve in curves:
+        known = ~np.isnan(curve.values).all(0)
+        mean = np.full(curve.values.shape[1], np.nan)
+        mean[known] = np.nanmean(curve.values[:, known], axis=0)
+        steps = np.arange(1, len(mean) + 1)[known]
+        last = float(mean[known][-1]) if known.any() else float("nan")
+        ends.append(last)
+        color = _COLORS[curve.place % len(_COLORS)]
+        hollow = curve.place % 2 == 1
+        every = max(1, len(steps) // _MARKED)
+        axes.plot(
+            steps,
+            mean[known],
+            color=color,
+            ls=_DASHES[curve.place % len(_DASHES)],
+            lw=1.8,
+            marker=_MARKERS[curve.place % len(_MARKERS)],
+            markevery=(curve.place % every, every),
+            ms=6.0,
+            mfc=PAPER if hollow else color,
+            mew=1.3,
+            label=f"{shown(curve.label)}  {decimal(100 * last, 1)}",
+        )
+    finish(axes, range(1, longest + 1), axis=axis, unit="Round", percent=True, zero=False)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(curves)), key=lambda n: -np.nan_to_num(ends[n], nan=-1.0))
+    figure.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        loc="outside lower left",
+        ncols=columns,
+        handlelength=4.2,
+    )
+    return figure
