@@ -22,6 +22,7 @@ from fedlens.federated import (
     CoordinateMedian,
     Faults,
     FedAvg,
+    FedDyn,
     FederationResult,
     FedNova,
     Krum,
@@ -364,12 +365,12 @@ def test_impossible_minima_are_refused(minimum, cohort) -> None:
 def test_the_limit_is_so_many_medians() -> None:
     lengths = [1.0, 1.0, 1.0, 100.0]
     assert Screening().factors(lengths) == [1.0] * 4
-    assert Screening("reject").factors(lengths) == [1.0, 1.0, 1.0, 0.0]
+    assert Screening("reject").factors(lengths) == [1.0, 1.0, 1.0, None]
     assert Screening("clip").factors(lengths) == [1.0, 1.0, 1.0, 0.03]
     assert Screening("clip", factor=10.0).factors(lengths) == [1.0, 1.0, 1.0, 0.1]
     # the median of 1, 2, 4, 9 is 3; what lies at the limit is not beyond it
     assert Screening("reject", factor=3.0).factors([9.0, 1.0, 4.0, 2.0]) == [1.0] * 4
-    assert Screening("reject", factor=2.9).factors([9.0, 1.0, 4.0, 2.0]) == [0.0, 1.0, 1.0, 1.0]
+    assert Screening("reject", factor=2.9).factors([9.0, 1.0, 4.0, 2.0]) == [None, 1.0, 1.0, 1.0]
     assert Screening("reject", factor=1.0).factors([2.0, 2.0, 2.0]) == [1.0] * 3
     assert Screening("reject").factors([]) == []
 
@@ -507,6 +508,14 @@ def test_a_label_flip_turns_the_classes_round_for_the_attackers_only() -> None:
     assert poisoned[1].targets is poisoned[3].targets  # one copy for all who share one tensor
     assert torch.equal(targets, before)
     assert all(client.targets is targets for client in clients)
+
+
+def test_classes_are_counted_over_all_clients() -> None:
+    """Of four classes 0 becomes 3 and 1 becomes 2, whatever an attacker itself holds."""
+    clients = [Client(torch.rand(2, 1), torch.tensor([c, c])) for c in (0, 1, 3)]
+    faults = Faults(poisoned=0.6, attack="label-flip")
+    flipped = poisoned_clients(clients, frozenset({0, 1}), faults)
+    assert [client.targets.tolist() for client in flipped] == [[3, 3], [2, 2], [3, 3]]
 
 
 def test_a_label_flip_makes_every_label_its_opposite() -> None:
@@ -726,8 +735,9 @@ def test_a_client_that_was_never_used_remembers_nothing() -> None:
         {"faults": Faults(dropout=0.3, stragglers=0.4), "minimum_cohort": 2},
         {"faults": Faults(dropout=0.3, stragglers=0.4, late="partial"), "cohort": 3},
         {"faults": Faults(dropout=0.3), "screening": Screening("reject", 1.2), "cohort": 4},
+        {"faults": Faults(dropout=0.3), "screening": Screening("clip", 1.2), "cohort": 4},
     ],
-    ids=["dropouts", "late and repeated", "partial", "rejected"],
+    ids=["dropouts", "late and repeated", "partial", "rejected", "clipped"],
 )
 def test_the_servers_control_stays_the_mean_of_all_memories(more) -> None:
     store = ClientStore()
@@ -758,6 +768,27 @@ def test_the_servers_control_stays_the_mean_of_all_memories(more) -> None:
     assert max(gaps) < 1e-12
     assert left_out > 10
     assert repeats > 0 or "minimum_cohort" not in more
+
+
+@pytest.mark.parametrize("algorithm", [Scaffold(), FedDyn(alpha=1.0)], ids=lambda a: a.name)
+def test_a_clipped_round_does_not_move_the_fixed_point(algorithm, tmp_path: Path) -> None:
+    """A difference between the server's sum and the memories would stay, and bias all rounds."""
+    clients = [*parabolas(1.0, 2.0, 3.0), parabola(5.0, 20.0)]
+    local = LocalTraining(epochs=3, batch_size=None, lr=0.05)
+    arguments = {"algorithm": algorithm, "local": local}
+    kept: list[Checkpoint] = []
+    first = run(
+        clients,
+        **arguments,
+        screening=Screening("clip"),
+        client_store=ClientStore(tmp_path),
+        checkpoint=lambda c, _: kept.append(c),
+    )
+    lengths = [client.update_norm for client in first.history[0].clients]
+    assert lengths[3] == pytest.approx(3 * (lengths[1] + lengths[2]) / 2)  # it was clipped
+    store = ClientStore(tmp_path)
+    result = run(clients, rounds=300, **arguments, resume_from=kept[0], client_store=store)
+    assert place(result) == pytest.approx((1 + 2 + 3 + 5 * 20) / 8, abs=1e-9)
 
 
 # settings
@@ -797,3 +828,16 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     for faults in (Faults(0.0, 1.0), Faults(0.999, 0.0, poisoned=0.999), Faults(scale=1e-9)):
         assert dataclasses.replace(faults) == faults
     assert Screening("clip", factor=1.0).factors([1.0, 2.0, 4.0]) == [1.0, 1.0, 0.5]
+
+
+def test_bool_label_rows_are_flipped() -> None:
+    rows = torch.tensor([[True, False], [True, True]])
+    client = Client(torch.rand(2, 1), rows)
+    faults = Faults(poisoned=0.5, attack="label-flip")
+    flipped = poisoned_clients([client], frozenset({0}), faults)
+    assert flipped[0].targets.tolist() == [[False, True], [False, False]]
+
+
+def test_where_most_stand_still_the_others_are_clipped_to_nothing() -> None:
+    result = run(parabolas(0.0, 0.0, 5.0), screening=Screening("clip"), start=0.0)
+    assert result.history[0].left_out == []

@@ -153,13 +153,13 @@ class Screening:
                 f"federation.far_off_factor is {self.factor}, expected a number from 1."
             )
 
-    def factors(self, lengths: Sequence[float]) -> list[float]:
-        """Return what each update is multiplied by: 1, less where it is clipped, 0 to reject it."""
+    def factors(self, lengths: Sequence[float]) -> list[float | None]:
+        """Return what each update is multiplied by: 1, less where clipped; None to reject it."""
         if self.far_off == "keep" or not lengths:
-            return [1.0] * len(lengths)
+            return [1.0 for _ in lengths]
         limit = self.factor * statistics.median(lengths)
         return [
-            1.0 if length <= limit else (limit / length if self.far_off == "clip" else 0.0)
+            1.0 if length <= limit else (limit / length if self.far_off == "clip" else None)
             for length in lengths
         ]
 
@@ -190,7 +190,7 @@ def poisoned_clients(
                 "faults.attack is 'label-flip', which needs class numbers or label rows as targets."
             )
         if id(targets) not in flipped:
-            flipped[id(targets)] = top - targets
+            flipped[id(targets)] = ~targets if targets.dtype == torch.bool else top - targets
         result[number] = dataclasses.replace(clients[number], targets=flipped[id(targets)])
     return result
 

@@ -295,7 +295,7 @@ class Rounds:
         ends = [rows[reports[i].slot, : self._layout.parameters] for i in checked]
         lengths = [float((end.double() - start.double()).norm()) for end in ends]
         for i, end, factor in zip(checked, ends, screening.factors(lengths), strict=True):
-            if factor == 0:
+            if factor is None:
                 reasons[i] = FAR_OFF
             elif factor < 1:
                 # all that the client did is scaled, what it remembers too: or SCAFFOLD's control
