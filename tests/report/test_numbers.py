@@ -335,3 +335,10 @@ def test_the_latest_figure_of_each_client() -> None:
     table = client_series(history, 3, "accuracy")
     np.testing.assert_array_equal(table, [[0.1, np.nan], [np.nan, np.nan], [0.3, 0.4]])
     np.testing.assert_array_equal(latest(table), [0.1, np.nan, 0.4])
+
+
+def test_every_algorithm_is_written_as_its_authors_do() -> None:
+    from fedlens.federated import ALGORITHMS
+    from fedlens.report import words
+
+    assert set(words.ALGORITHMS) == set(ALGORITHMS)

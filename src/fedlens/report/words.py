@@ -23,6 +23,11 @@ ALGORITHMS = {
     "fedavg": "FedAvg",
     "fedprox": "FedProx",
     "fednova": "FedNova",
+    "fedavgm": "FedAvgM",
+    "fedadagrad": "FedAdagrad",
+    "fedadam": "FedAdam",
+    "fedyogi": "FedYogi",
+    "feddyn": "FedDyn",
     "scaffold": "SCAFFOLD",
 }
 _PARTITIONS = {
