@@ -23,6 +23,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/grad_cam.py
+	$(BIN)/python benchmarks/algorithms.py
 
 # Writes the pages that are generated from the code.
 docs: $(VENV)/.core

@@ -54,7 +54,7 @@ def test_a_bare_word_is_text_and_toml_is_toml() -> None:
 def test_every_preset_is_valid_and_survives_being_written(name: str) -> None:
     config = load_config(preset=name)
     content = tomllib.loads(write_config(config))
-    assert content.pop("format") == 1
+    assert content.pop("format") == 2
     assert parse_config(content) == config
 
 
@@ -164,8 +164,8 @@ def test_the_configuration_of_a_run_can_be_run_again(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(write_config(config))
     assert load_config(file) == config
-    file.write_text(write_config(config).replace("format = 1", "format = 2"))
-    with pytest.raises(ConfigError, match="format 2, expected 1"):
+    file.write_text(write_config(config).replace("format = 2", "format = 3"))
+    with pytest.raises(ConfigError, match="format 3, expected 2"):
         load_config(file)
 
 

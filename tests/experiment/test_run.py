@@ -260,9 +260,9 @@ def test_lost_metrics_are_not_passed_over(finished, tmp_path) -> None:
 
 def test_a_run_directory_of_another_version_is_refused(finished, tmp_path) -> None:
     directory = copy_unfinished(finished, tmp_path / "run")
-    text = directory.config_file.read_text().replace("format = 1", "format = 99")
+    text = directory.config_file.read_text().replace("format = 2", "format = 99")
     directory.config_file.write_text(text)
-    with pytest.raises(RunError, match="format 99, expected 1"):
+    with pytest.raises(RunError, match="format 99, expected 2"):
         load_run(directory.path)
 
 

@@ -422,6 +422,8 @@ def test_a_store_without_a_folder_does_not_pretend_to_go_back() -> None:
         store.restore(rounds)
     store.restore(store.rounds)
     assert torch.equal(store.read(0), torch.ones(1, 2))
+    store.restore({})  # a new federation begins with it
+    assert store.read(0) is None
 
 
 def test_a_flipped_bit_in_a_memory_is_noticed(tmp_path: Path) -> None:

@@ -28,11 +28,11 @@ from fedlens.explain import METHODS
 from fedlens.federated.aggregation import build_aggregation
 from fedlens.federated.algorithm import Algorithm
 from fedlens.federated.algorithms import build_algorithm
-from fedlens.federated.cohort import cohort_size
+from fedlens.federated.cohort import check_minimum_cohort, cohort_size
 from fedlens.models import MODELS
 from fedlens.training.local import LocalTraining
 
-FORMAT = 1  # of run directories; raised when an older fedlens could not read a newer one
+FORMAT = 2  # of run directories; raised when an older fedlens could not read a newer one
 LARGEST_FILE = 1 << 20
 DEFAULT_CLIENTS = 10
 BELONGINGS = {
@@ -101,11 +101,7 @@ class Config(Section):
             object.__setattr__(self.federation, "clients", DEFAULT_CLIENTS)
         if self.federation.clients is not None:
             size = cohort_size(self.cohort(), self.federation.clients)
-            if self.federation.minimum_cohort > size:
-                raise ConfigError(
-                    f"federation.minimum_cohort is {self.federation.minimum_cohort}, expected at most "
-                    f"the {size} clients of a round."
-                )
+            check_minimum_cohort(self.federation.minimum_cohort, size)
         return self
 
     def cohort(self) -> int | float | None:

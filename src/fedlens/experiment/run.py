@@ -17,7 +17,7 @@ from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
 from fedlens.federated.client_store import ClientStore, rounds_as_tensor, rounds_from_tensor
-from fedlens.federated.cohort import cohort_size
+from fedlens.federated.cohort import check_minimum_cohort, cohort_size
 from fedlens.federated.faults import Faults, Screening
 from fedlens.files import without_nan, write_json
 from fedlens.models import build_model
@@ -155,11 +155,7 @@ def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partitio
         return model, None
     parts = partition_of(config, dataset)
     size = cohort_size(config.cohort(), len(parts))
-    if config.federation.minimum_cohort > size:
-        raise ConfigError(
-            f"federation.minimum_cohort is {config.federation.minimum_cohort}, expected at most the "
-            f"{size} clients of a round."
-        )
+    check_minimum_cohort(config.federation.minimum_cohort, size)
     return model, parts
 
 

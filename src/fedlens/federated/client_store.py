@@ -82,12 +82,13 @@ class ClientStore:
             RunError: there is no folder, and these are not the rounds that are held.
         """
         if self._folder is None:
-            if dict(rounds) != self._rounds:
+            if dict(rounds) == self._rounds:
+                return
+            if rounds:
                 raise RunError(
                     "A ClientStore without a folder cannot go back to what clients remembered in "
                     "an earlier round; give it a folder to resume from a checkpoint."
                 )
-            return
         self._held.clear()
         self._bytes = 0
         self._rounds = dict(rounds)

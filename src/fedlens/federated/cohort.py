@@ -100,6 +100,15 @@ def cohort_size(cohort: int | float | None, clients: int) -> int:
     return size
 
 
+def check_minimum_cohort(minimum: int, size: int) -> None:
+    """Raise ``ConfigError`` unless a round of ``size`` clients can bring ``minimum`` updates."""
+    if not 0 <= minimum <= size:
+        raise ConfigError(
+            f"federation.minimum_cohort is {minimum}, expected from 0 to the {size} clients of a "
+            "round."
+        )
+
+
 def choose_cohort(
     clients: int, cohort: int | float | None, seed: int, round: int, attempt: int = 0
 ) -> list[int]:

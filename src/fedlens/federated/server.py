@@ -13,7 +13,7 @@ from fedlens.errors import ConfigError
 from fedlens.federated.algorithm import Algorithm, Federation
 from fedlens.federated.client import Workbench
 from fedlens.federated.client_store import ClientStore
-from fedlens.federated.cohort import Planner, cohort_size
+from fedlens.federated.cohort import Planner, check_minimum_cohort, cohort_size
 from fedlens.federated.engines import build_engine
 from fedlens.federated.faults import Faults, Screening, poisoned_clients
 from fedlens.federated.history import RoundRecord
@@ -107,11 +107,7 @@ def federate(
     _check(clients, rounds, local, workers, seed)
     held_out = None if validation is None else _as_client(validation)
     largest_cohort = cohort_size(cohort, len(clients))
-    if minimum_cohort < 0 or minimum_cohort > largest_cohort:
-        raise ConfigError(
-            f"federation.minimum_cohort is {minimum_cohort}, expected from 0 to the {largest_cohort} "
-            "clients of a round."
-        )
+    check_minimum_cohort(minimum_cohort, largest_cohort)
     if has_batch_norm(model):
         warnings.warn(
             "The network uses BatchNorm, whose running statistics differ from client to client; "

@@ -1,5 +1,6 @@
 """FedAdagrad, FedAdam, FedYogi: Reddi et al. 2021, "Adaptive Federated Optimization", algorithm 2."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,9 +53,9 @@ class AdaptiveServer(Algorithm):
         }
         return ServerState(parameters.clone(), memory)
 
+    @abstractmethod
     def second_moment(self, v: Tensor, square: Tensor) -> Tensor:
         """Return v' for v and D^2, both float64 (P,)."""
-        raise NotImplementedError
 
     def aggregate(
         self, state: ServerState, updates: Sequence[Update], federation: Federation
