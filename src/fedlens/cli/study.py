@@ -15,6 +15,7 @@ from fedlens.cli.run import STOPPED
 from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.experiment.opened import find_dataset
 from fedlens.experiment.study import Cell, Study, load_study, run_study
+from fedlens.experiment.study.elsewhere import read_elsewhere
 from fedlens.experiment.study.summary import FINISHED, cell_state, recommend, summarise
 from fedlens.files import without_nan
 from fedlens.report.study_content import StudySummary
@@ -46,6 +47,15 @@ def study(
         Path | None,
         typer.Option("--out", help="Directory of the study.", show_default="studies/NAME"),
     ] = None,
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--include",
+            metavar="FOLDER",
+            help="Take cells that were finished elsewhere from the manifest.json in this folder, and "
+            "do not run them; may be given again.",
+        ),
+    ] = None,
     page_only: Annotated[
         bool, typer.Option("--page-only", help="Run nothing; write the page of what is finished.")
     ] = False,
@@ -67,6 +77,8 @@ def study(
         fedlens study noniid --quick --only '*/*/0'
 
         fedlens study noniid --list
+
+        fedlens study noniid --first --include docs/results/noniid
     """
     chosen = load_study(name, quick=quick)
     cells = chosen.choose(only or [], first=first)
@@ -77,21 +89,24 @@ def study(
             else f"The study '{chosen.name}' lists no cells in its `first`; leave out --first."
         )
     folder = out_ or Path("studies") / (f"{chosen.name}-quick" if quick else chosen.name)
+    elsewhere = read_elsewhere(chosen, include or [])
     states = {cell.name: cell_state(cell, folder) for cell in cells}
+    states |= {name: FINISHED for name in states if name in elsewhere.cells}
     if list_:
         _list(chosen, states, json)
         return
     failure: FedlensError | None = None
     if not page_only:
         try:
-            _run(cells, states, folder, jobs, quiet=json)
+            here = [cell for cell in cells if cell.name not in elsewhere.cells]
+            _run(here, states, folder, jobs, quiet=json)
         except KeyboardInterrupt:
             again = shlex.join(["fedlens", *sys.argv[1:]])
             errors.print(f"Stopped. Go on with: {again}", soft_wrap=True, highlight=False)
             raise typer.Exit(STOPPED) from None
         except FedlensError as error:
             failure = error  # the other cells are finished, and are to be seen
-    summary = replace(summarise(chosen, folder), called=name)
+    summary = replace(summarise(chosen, folder, elsewhere), called=name)
     if failure is not None and not summary.cells:
         raise failure
     if not summary.cells:

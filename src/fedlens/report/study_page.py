@@ -103,11 +103,15 @@ def table_csv(summary: StudySummary) -> str:
 
 
 def manifest(summary: StudySummary) -> dict[str, Any]:
-    """Return what each cell was made from and gave, as plain JSON values (NaN may be among them)."""
+    """Return what each cell was made from and gave, as plain JSON values (NaN may be among them).
+
+    It holds every figure of the page, so that the study can be gone on with from it elsewhere.
+    """
     return {
         "study": summary.name,
         "quick": summary.quick,
         "measured_on": summary.measured_on,
+        "class_names": list(summary.class_names),
         "cells": [
             {
                 "cell": f"{cell.partition}/{cell.algorithm}/{cell.seed}",
@@ -123,6 +127,14 @@ def manifest(summary: StudySummary) -> dict[str, Any]:
                     for key in ("system", "processor", "cores", "memory_gib", "python", "packages")
                 },
                 "config": dict(cell.config),
+                "figures": {
+                    "accuracy": cell.accuracy,
+                    "sent": cell.sent,
+                    "f1": cell.f1,
+                    "clients": cell.clients,
+                    "federation": cell.federation,
+                    "cosines": cell.cosines,
+                },
             }
             for cell in summary.cells
         ],

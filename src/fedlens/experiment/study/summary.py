@@ -9,6 +9,7 @@ from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.run import located
 from fedlens.experiment.run_directory import RunDirectory
+from fedlens.experiment.study.elsewhere import Elsewhere
 from fedlens.experiment.study.grid import Cell, Study
 from fedlens.experiment.study.recommendation import recommend
 from fedlens.report.history import listed, look, number, series
@@ -19,34 +20,41 @@ __all__ = ["FINISHED", "cell_state", "recommend", "summarise"]
 FINISHED = "finished"
 
 
-def summarise(study: Study, folder: Path) -> StudySummary:
+def summarise(study: Study, folder: Path, elsewhere: Elsewhere | None = None) -> StudySummary:
     """Return the figures of the cells of ``study`` that are finished; the others are named.
 
     Args:
         study: the grid.
         folder: directory of the study, with the run directories below ``cells/``.
+        elsewhere: cells that were finished elsewhere; one that is finished here too counts as here.
 
     Raises:
         ConfigError: a cell was made with other settings than the study has now.
         RunError: a run directory is damaged, or belongs to another image set than the others.
     """
+    elsewhere = elsewhere or Elsewhere({})
     order = {cell.name: place for place, cell in enumerate(_in_order(study))}
     finished: list[CellResult] = []
     missing: list[MissingCell] = []
-    names: list[str] = []
+    names = list(elsewhere.class_names)  # those to be shown first in front
     for cell in sorted(study.cells, key=lambda cell: order[cell.name]):
         state = cell_state(cell, folder)
+        if state != FINISHED and cell.name in elsewhere.cells:
+            finished.append(elsewhere.cells[cell.name])
+            continue
         if state != FINISHED:
             missing.append(MissingCell(cell.partition, cell.algorithm, cell.seed, state))
             continue
         run = load_run(cell.folder(folder))
-        names = names or run.class_names
-        if run.class_names != names:
+        classes = _class_order(run.class_names, study.file.front_classes)
+        ordered = [run.class_names[place] for place in classes]
+        names = names or ordered
+        if ordered != names:
             raise RunError(
-                f"{run.path} was made from another image set than the cells before it: its classes "
-                f"are {', '.join(run.class_names)}, expected {', '.join(names)}."
+                f"{run.path} was made from another image set than other cells: its classes are "
+                f"{', '.join(ordered)}, expected {', '.join(names)}."
             )
-        finished.append(_result(cell, run, _class_order(names, study.file.front_classes)))
+        finished.append(_result(cell, run, classes))
     configs = [cell.config for cell in study.cells]
     splits = {
         "test split" if not config.dataset.hold_out else "validation split" for config in configs
@@ -57,7 +65,7 @@ def summarise(study: Study, folder: Path) -> StudySummary:
         about=" ".join(study.file.about.split()),
         partitions={name: axis.title for name, axis in study.file.partitions.items()},
         algorithms={name: axis.title for name, axis in study.file.algorithms.items()},
-        class_names=tuple(names[n] for n in _class_order(names, study.file.front_classes)),
+        class_names=tuple(names),
         cells=tuple(finished),
         missing=tuple(missing),
         published=study.file.published,
