@@ -7,13 +7,24 @@ from torch import nn
 
 from fedlens.errors import ModelError
 from fedlens.models.lenet import LeNet
-from fedlens.models.paper_cnn import PaperCNN
+from fedlens.models.paper_cnn import PaperCNN, PaperCNNTanh
+from fedlens.models.scatter import ScatterCNN, ScatterLinear
+from fedlens.models.tanh_cnn import TanhCNN
+from fedlens.models.wide_gn import WideGN
 from fedlens.randomness import Purpose, torch_seed
 
 Builder = Callable[[int, int, int, torch.Generator], nn.Module]
 """``builder(in_channels, classes, image_size, generator)`` returns a network."""
 
-MODELS: dict[str, Builder] = {"paper-cnn": PaperCNN, "lenet": LeNet}
+MODELS: dict[str, Builder] = {
+    "paper-cnn": PaperCNN,
+    "lenet": LeNet,
+    "paper-cnn-tanh": PaperCNNTanh,
+    "tanh-cnn": TanhCNN,
+    "scatter-linear": ScatterLinear,
+    "scatter-cnn": ScatterCNN,
+    "wide-gn": WideGN,
+}
 
 
 def build_model(
@@ -22,7 +33,8 @@ def build_model(
     """Return a new network whose ``forward`` maps float (N, C, H, W) in [0, 1] to logits (N, L).
 
     Args:
-        name: ``paper-cnn`` or ``lenet``.
+        name: a name in :data:`MODELS`. ``paper-cnn-tanh``, ``tanh-cnn``, ``scatter-linear``,
+            ``scatter-cnn`` and ``wide-gn`` are made for training under differential privacy.
         in_channels: colour channels C of the images, at least 1.
         classes: number of classes or labels L, at least 2.
         image_size: height and width of the images in pixels.
