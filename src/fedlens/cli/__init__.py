@@ -11,6 +11,7 @@ from fedlens.cli.display import errors
 from fedlens.cli.explain import explain
 from fedlens.cli.partition import partition
 from fedlens.cli.personalise import personalise
+from fedlens.cli.privacy import privacy
 from fedlens.cli.run import report, resume, run
 from fedlens.cli.study import study
 from fedlens.errors import FedlensError
@@ -31,6 +32,7 @@ app.command()(partition)
 app.command()(personalise)
 app.command()(study)
 app.add_typer(datasets, name="datasets")
+app.add_typer(privacy, name="privacy")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,229 @@
+"""``fedlens privacy``: what a training would cost, how much noise a budget needs, what was spent."""
+
+import math
+from typing import Annotated, Any
+
+import typer
+
+from fedlens.cli.display import out, print_json, table
+from fedlens.cli.options import Json, RunPath
+from fedlens.experiment.run_directory import RunDirectory
+from fedlens.files import without_nan
+from fedlens.privacy.accounting import Release, attack_bound, epsilon_of
+from fedlens.privacy.ledger import Ledger
+from fedlens.privacy.mechanism import Mechanism, calibrated
+from fedlens.privacy.schedule import NoiseSchedule, Shape
+
+privacy = typer.Typer(
+    help="Privacy: what a training costs, how much noise a budget needs, what a run has spent.",
+    no_args_is_help=True,
+)
+
+Units = Annotated[int, typer.Option(min=1, help="Examples (or clients) in all.")]
+Expected = Annotated[int, typer.Option(min=1, help="Expected in a batch (or cohort).")]
+Periods = Annotated[int, typer.Option(min=1, help="Epochs over the examples (or rounds).")]
+Unit = Annotated[str, typer.Option(help="What is hidden: example or client.")]
+Delta = Annotated[float, typer.Option(help="Well below one over the number of units.")]
+Sampling = Annotated[
+    str, typer.Option(help="poisson, or fixed (shuffled batches, a cohort of fixed size).")
+]
+Placement = Annotated[str, typer.Option(help="Who adds a client's noise: server or local.")]
+ScheduleName = Annotated[
+    str, typer.Option(help="Of the noise: constant, linear, exponential, cosine or step.")
+]
+End = Annotated[float, typer.Option(help="Factor of the noise in the last period.")]
+
+
+@privacy.command()
+def epsilon(
+    *,
+    noise: Annotated[
+        float, typer.Option(help="Noise multiplier: its deviation over the clip norm.")
+    ],
+    units: Units,
+    expected: Expected,
+    periods: Periods,
+    unit: Unit = "example",
+    delta: Delta = 1e-5,
+    sampling: Sampling = "poisson",
+    placement: Placement = "server",
+    schedule: ScheduleName = "constant",
+    end: End = 0.5,
+    json: Json = False,
+) -> None:
+    """Print what a planned training would cost.
+
+    Examples:
+
+        fedlens privacy epsilon --noise 1.1 --units 60000 --expected 256 --periods 60
+
+        fedlens privacy epsilon --noise 0.94 --unit client --units 1000 --expected 100 --periods 100
+    """
+    plan = _mechanism(unit, units, expected, periods, noise, sampling, placement, schedule, end)
+    _show(plan, delta, json)
+
+
+@privacy.command()
+def calibrate(
+    *,
+    epsilon: Annotated[float, typer.Option(help="What may be spent.")],
+    units: Units,
+    expected: Expected,
+    periods: Periods,
+    unit: Unit = "example",
+    delta: Delta = 1e-5,
+    sampling: Sampling = "poisson",
+    placement: Placement = "server",
+    schedule: ScheduleName = "constant",
+    end: End = 0.5,
+    json: Json = False,
+) -> None:
+    """Print the least noise with which a planned training stays within a budget.
+
+    Examples:
+
+        fedlens privacy calibrate --epsilon 3 --units 60000 --expected 2048 --periods 40
+
+        fedlens privacy calibrate --epsilon 3 --units 60000 --expected 2048 --periods 40 --schedule linear
+    """
+    plan = _mechanism(unit, units, expected, periods, 1.0, sampling, placement, schedule, end)
+    _show(calibrated([plan], epsilon, delta)[0], delta, json)
+
+
+@privacy.command()
+def ledger(path: RunPath, *, json: Json = False) -> None:
+    """Print what a run has spent, worked out again from its ledger.
+
+    Example:
+
+        fedlens privacy ledger runs/private
+    """
+    found = Ledger.open(RunDirectory(path).ledger_file)
+    worst = found.worst()
+    content = {
+        **found.terms.model_dump(),
+        "verified": found.verified,
+        "epsilon": found.epsilon(worst),
+        "worst_account": worst,
+        "true_positive_rate_bound_at_1_percent": attack_bound(found.releases(worst), 0.01),
+        "accounts": [
+            {
+                "account": name,
+                "units": units,
+                "releases": found.steps(name),
+                "epsilon_pld": found.epsilon(name),
+                "epsilon_rdp": found.epsilon(name, accountant="rdp"),
+            }
+            for name, units in found.units.items()
+        ],
+    }
+    if json:
+        print_json(without_nan(content))
+        return
+    rows = [
+        [
+            name,
+            f"{units:,}",
+            f"{found.steps(name):,}",
+            _number(found.epsilon(name)),
+            _number(found.epsilon(name, accountant="rdp")),
+        ]
+        for name, units in found.units.items()
+    ]
+    terms = found.terms
+    table(
+        f"{terms.mechanism}, unit: one {terms.unit}, delta {terms.delta:g}",
+        ["account", f"{terms.unit}s", "releases", "epsilon (PLD)", "epsilon (RDP)"],
+        rows,
+    )
+    lines = [
+        f"Spent: epsilon {_number(found.epsilon(worst))} at delta {terms.delta:g} for one "
+        f"{terms.unit} ({terms.relation}), by PLD"
+        + (f"; that is the worst, {worst}." if len(found.units) > 1 else "."),
+        f"Budget: {'none was set' if terms.budget is None else f'epsilon {terms.budget:g}'}.",
+        f"Noise and samples: {terms.source}.",
+    ]
+    if not terms.guarantee:
+        lines.append(
+            "They were seeded, so that nothing is guaranteed: whoever knows the seed knows all."
+        )
+    if not found.verified:
+        lines.append("Not verified: it was signed with the key of another machine.")
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _mechanism(
+    unit: str,
+    units: int,
+    expected: int,
+    periods: int,
+    noise: float,
+    sampling: str,
+    placement: str,
+    schedule: str,
+    end: float,
+) -> Mechanism:
+    steps = -(-units // expected) if unit == "example" else 1
+    shape: Any = schedule
+    return Mechanism(
+        unit=unit,  # type: ignore[arg-type]  # the mechanism itself refuses what it cannot be
+        population=units,
+        expected=expected,
+        clip_norm=1.0,
+        noise_multiplier=noise,
+        periods=periods,
+        steps=steps,
+        schedule=NoiseSchedule(shape, end),
+        sampling=sampling,  # type: ignore[arg-type]
+        placement=placement,  # type: ignore[arg-type]
+    )
+
+
+def _show(plan: Mechanism, delta: float, json: bool) -> None:
+    releases = plan.plan()
+    content = {
+        "unit": plan.unit,
+        "relation": plan.relation,
+        "delta": delta,
+        "epsilon_pld": epsilon_of(releases, delta),
+        "epsilon_rdp": epsilon_of(releases, delta, accountant="rdp"),
+        "noise_multiplier": plan.noise_multiplier,
+        "last_noise_multiplier": plan.multiplier(plan.periods - 1),
+        "sampling": plan.sampling,
+        "rate": plan.rate,
+        "releases": sum(release.count for release in releases),
+        "true_positive_rate_bound_at_1_percent": attack_bound(releases, 0.01),
+    }
+    if json:
+        print_json(without_nan(content))
+        return
+    rows = [
+        ["epsilon (PLD)", _number(content["epsilon_pld"])],
+        ["epsilon (RDP, the cross-check)", _number(content["epsilon_rdp"])],
+        ["delta", f"{delta:g}"],
+        ["unit", f"one {plan.unit}"],
+        ["noise multiplier", f"{plan.noise_multiplier:.4g}"],
+        ["releases", f"{content['releases']:,}"],
+        ["sampling rate that amplifies", f"{releases[0].rate:.4g}"],
+        [
+            "an attacker's true positives at 1 % false ones",
+            f"at most {100 * float(content['true_positive_rate_bound_at_1_percent']):.1f} %",  # type: ignore[arg-type]
+        ],
+    ]
+    if plan.schedule.shape != "constant":
+        rows.insert(5, ["in the last period", f"{plan.multiplier(plan.periods - 1):.4g}"])
+    table("Cost of the plan", ["", "value"], rows)
+    out.print(f"Cannot be told apart: {plan.relation}.", highlight=False, soft_wrap=True)
+    if delta * plan.population >= 1:
+        out.print(
+            f"Warning: delta is not below 1 / {plan.population:,}, so that publishing one whole "
+            f"{plan.unit} would count as private.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _number(value: Any) -> str:
+    return "infinite" if math.isinf(value) else f"{value:.4g}"

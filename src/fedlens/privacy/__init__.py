@@ -1,0 +1,1 @@
+"""Privacy: the mechanism and its ledger, per-example clipping, secure aggregation and noise."""

@@ -1,0 +1,268 @@
+"""Epsilon of what was released: privacy-loss distributions, with Renyi privacy as the cross-check.
+
+The accountants are those of dp-accounting; what is here says what was released, in plain numbers,
+and asks them. All of it is for Gaussian noise under the adding or removing of one unit.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import dp_accounting
+import numpy as np
+from dp_accounting import pld, rdp
+from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
+
+from fedlens.errors import ConfigError
+
+Accountant = Literal["pld", "rdp"]
+ACCOUNTANTS = ("pld", "rdp")
+FINE, COARSE = 1e-4, 1e-3  # discretisation of the privacy loss; both give upper bounds
+MANY_KINDS = 12  # different releases from which the coarse grid is used
+LEAST_NOISE = 1e-3  # below it epsilon is past a million: no guarantee
+
+
+@dataclass(frozen=True)
+class Release:
+    """One kind of release, made ``count`` times: a sum of clipped vectors with Gaussian noise.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise over the clip norm; 0 for no noise.
+        rate: probability with which each unit is in the sum, independently (Poisson sampling). 1
+            where every unit is in it, or where it is not known or not random who is: then nothing
+            is amplified.
+        count: how many times.
+
+    Raises:
+        ConfigError: a number that it cannot be.
+    """
+
+    noise_multiplier: float
+    rate: float = 1.0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+            raise ConfigError(
+                f"The noise multiplier is {self.noise_multiplier}, expected a number from 0."
+            )
+        if not 0 < self.rate <= 1:
+            raise ConfigError(f"The sampling rate is {self.rate}, expected above 0 and at most 1.")
+        if type(self.count) is not int or self.count < 0:
+            raise ConfigError(
+                f"The number of steps is {self.count}, expected a whole number from 0."
+            )
+
+    def event(self) -> dp_accounting.DpEvent:
+        """Return what dp-accounting calls it."""
+        event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(self.noise_multiplier)
+        if self.rate < 1:
+            event = dp_accounting.PoissonSampledDpEvent(self.rate, event)
+        return dp_accounting.SelfComposedDpEvent(event, self.count)
+
+
+def epsilon_of(
+    releases: Iterable[Release], delta: float, *, accountant: Accountant = "pld"
+) -> float:
+    """Return epsilon of all releases together; infinite if one had (next to) no noise.
+
+    Args:
+        releases: what was released, in any order; chosen before the data were seen, or each by what
+            the earlier ones had released, with the whole schedule of noise fixed beforehand.
+        delta: in (0, 1).
+        accountant: ``pld`` (tight, Koskela et al. 2020, as dp-accounting has it) or ``rdp``
+            (Mironov 2017, always larger).
+
+    Raises:
+        ConfigError: a delta outside (0, 1), or an accountant that there is not.
+    """
+    check_delta(delta)
+    if accountant not in ACCOUNTANTS:
+        raise ConfigError(
+            f"There is no accountant '{accountant}'; they are {', '.join(ACCOUNTANTS)}."
+        )
+    together = merged(releases)
+    if any(release.noise_multiplier < LEAST_NOISE for release in together):
+        return math.inf
+    return _epsilon(together, delta, accountant)
+
+
+def delta_of(releases: Iterable[Release], epsilon: float) -> float:
+    """Return the least delta with which the releases are (epsilon, delta)-private, by PLD."""
+    together = merged(releases)
+    if any(release.noise_multiplier < LEAST_NOISE for release in together):
+        return 1.0
+    return float(_pld(together).get_delta_for_epsilon(epsilon)) if together else 0.0
+
+
+def attack_bound(releases: Iterable[Release], false_positives: float = 0.01) -> float:
+    """Return the highest true-positive rate of any membership test at a false-positive rate.
+
+    It bounds every attacker, whatever it knows or computes. If delta(e) is the least delta for
+    each e, then TPR <= e^e FPR + delta(e) and 1 - FPR <= e^e (1 - TPR) + delta(e) (Wasserman and
+    Zhou 2010; Dong, Roth and Su 2022, proposition 6); the least of all those bounds is returned.
+
+    Args:
+        releases: what was released.
+        false_positives: in [0, 1].
+    """
+    together = merged(releases)
+    if any(release.noise_multiplier < LEAST_NOISE for release in together):
+        return 1.0
+    if not together:
+        return false_positives
+    highest = max(epsilon_of(together, 1e-12), 1e-6)
+    levels = np.linspace(0.0, highest, 2000)
+    deltas = np.asarray(_pld(together).get_delta_for_epsilon(levels))
+    with np.errstate(over="ignore"):
+        one = np.exp(levels) * false_positives + deltas
+    other = 1 - np.exp(-levels) * np.maximum(1 - false_positives - deltas, 0)
+    return float(min(1.0, one.min(), other.min()))
+
+
+def calibrate(
+    plan: Callable[[float], Sequence[Release]],
+    epsilon: float,
+    delta: float,
+    *,
+    accountant: Accountant = "pld",
+) -> float:
+    """Return the least scale of noise with which a plan costs at most ``epsilon``, to 0.1 %.
+
+    Args:
+        plan: scale -> what is released at it, for instance
+            ``lambda s: [Release(s, rate=0.01, count=1000)]``; more scale must cost less.
+        epsilon: what may be spent, above 0.
+        delta: in (0, 1).
+        accountant: who counts.
+
+    Raises:
+        ConfigError: a budget that cannot be, or a plan without any release.
+    """
+    check_delta(delta)
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ConfigError(f"epsilon is {epsilon}, expected a number above 0.")
+    if not merged(plan(1.0)):
+        raise ConfigError(
+            "There is nothing to calibrate: the plan has no training step; train for at least one."
+        )
+
+    def cost(scale: float, counter: Accountant) -> float:
+        return epsilon_of(plan(scale), delta, accountant=counter)
+
+    low, high = _bracket(lambda scale: cost(scale, "rdp"), epsilon)
+    scale = _least(lambda s: cost(s, "rdp"), epsilon, low, high)
+    if accountant == "rdp":
+        return scale
+    # PLD is the tighter one: it needs less noise, seldom less than two thirds of it
+    low = scale / 1.5
+    while cost(low, "pld") <= epsilon:
+        scale, low = low, low / 1.5
+    return _least(lambda s: cost(s, "pld"), epsilon, low, scale)
+
+
+def check_delta(delta: float) -> None:
+    """Raise ``ConfigError`` unless ``delta`` lies in (0, 1)."""
+    if not 0 < delta < 1:
+        raise ConfigError(
+            f"delta is {delta}, expected a number between 0 and 1, such as 1e-5: well below one "
+            "over the number of units."
+        )
+
+
+def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
+    """Return the releases with those of one kind added up, in the order of noise and rate."""
+    counts: dict[tuple[float, float], int] = {}
+    for release in releases:
+        kind = (release.noise_multiplier, release.rate)
+        counts[kind] = counts.get(kind, 0) + release.count
+    return tuple(Release(*kind, count) for kind, count in sorted(counts.items()) if count)
+
+
+def _bracket(cost: Callable[[float], float], target: float) -> tuple[float, float]:
+    """Return a scale that costs too much (or is next to nothing) and one that does not."""
+    low = high = 1.0
+    while cost(high) > target:
+        low, high = high, 2 * high
+        if high > 1e9:
+            raise ConfigError(
+                f"No noise up to {high:g} times the clip norm meets epsilon {target:g}; ask for "
+                "fewer steps or a larger budget."
+            )
+    while low == high or (cost(low) <= target and low > LEAST_NOISE):
+        low, high = low / 2, low
+    return low, high
+
+
+def _least(cost: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """Return the least affordable scale in (low, high], to 0.1 %; ``high`` is affordable.
+
+    The logarithm of the cost is nearly straight over that of the scale, so that each guess lies by
+    interpolation, a little to either side in turn, and the bracket closes in a few evaluations.
+    """
+    costs = {low: cost(low), high: cost(high)}
+    side = 1.0004
+    while high / low > 1.001:
+        guess = math.sqrt(low * high)
+        if math.isfinite(costs[low]) and costs[high] > 0:
+            steep = math.log(costs[low] / costs[high])
+            share = math.log(costs[low] / target) / steep if steep > 0 else 0.5
+            guess = low * (high / low) ** share * side
+            guess = min(max(guess, low * 1.0002), high / 1.0002)
+        costs[guess] = cost(guess)
+        if costs[guess] <= target:
+            high, side = guess, 1 / 1.0004
+        else:
+            low, side = guess, 1.0004
+    return high
+
+
+@lru_cache(maxsize=512)
+def _epsilon(releases: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
+    if not releases:
+        return 0.0
+    if accountant == "pld":
+        return max(0.0, float(_pld(releases).get_epsilon_for_delta(delta)))
+    counter = rdp.RdpAccountant()
+    with _quiet():
+        for release in releases:
+            counter.compose(release.event())
+        return max(0.0, float(counter.get_epsilon(delta)))
+
+
+@lru_cache(maxsize=64)
+def _pld(releases: tuple[Release, ...]) -> PrivacyLossDistribution:
+    # A grid errs on the safe side by at most its spacing for each composition, so that it may be
+    # the coarser the larger epsilon is, and has to be finer for a few kinds of release than it
+    # can be afforded for many.
+    rough = _epsilon(releases, 1e-5, "rdp")
+    interval = max(FINE, rough * 1e-5)
+    if len(releases) >= MANY_KINDS:
+        interval = max(interval, min(COARSE, rough * 2e-4))
+    whole = _one_kind(releases[0], interval)
+    for release in releases[1:]:
+        whole = whole.compose(_one_kind(release, interval))
+    return whole
+
+
+@lru_cache(maxsize=256)
+def _one_kind(release: Release, interval: float) -> PrivacyLossDistribution:
+    counter = pld.PLDAccountant(value_discretization_interval=interval)
+    counter.compose(release.event())
+    return counter._pld
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the accountant's remarks on orders that it drops, which is safe and frequent."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,264 @@
+"""The ledger: what was really released, from which epsilon is worked out again by replay.
+
+A charge is on the disk before what it pays for leaves the process, so that a kill can only
+over-charge. Every state of the file is signed with a key that lies outside the run directory: a ledger
+that was edited by hand is noticed. Whoever has the key can sign another one; the signature is against
+mistakes and against those who only have the run, not against the one who trained.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedlens.errors import RunError
+from fedlens.files import read_bytes, write_json
+from fedlens.privacy.accounting import Accountant, Release, epsilon_of
+
+FORMAT = 1
+LARGEST_LEDGER = 64 << 20
+KEY_BYTES = 32
+KEY_VARIABLE = "FEDLENS_LEDGER_KEY"
+
+
+class Terms(BaseModel):
+    """On what terms a run spends privacy: written once, at its beginning.
+
+    Attributes:
+        mechanism: in configurations and reports, e.g. ``dp-sgd``.
+        unit: whose presence is hidden: one example, or all that one client has.
+        relation: between the two inputs that cannot be told apart.
+        delta: at which epsilon is given.
+        budget: epsilon that may not be exceeded, or None.
+        source: where noise and samples came from, in words.
+        guarantee: false where they were seeded, so that all figures are hypothetical.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mechanism: str
+    unit: str
+    relation: str
+    delta: float = Field(gt=0, lt=1)
+    budget: float | None = Field(None, gt=0)
+    source: str
+    guarantee: bool
+
+
+_Entry = tuple[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    Annotated[float, Field(gt=0, le=1)],
+    Annotated[int, Field(ge=1)],
+]
+
+
+class _Account(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    units: int = Field(ge=1)
+    releases: list[_Entry]
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    terms: Terms
+    accounts: dict[str, _Account]
+    key: str
+    digest: str
+
+
+@dataclass(eq=False)
+class Ledger:
+    """The accounts of one run: each is a set of units whose releases are added up.
+
+    Attributes:
+        path: file that it is kept in.
+        terms: see :class:`Terms`.
+        units: account -> how many units it speaks for.
+        verified: the file's signature was made with the key of this machine; False where it was
+            made with another key, so that an edit would not be noticed.
+    """
+
+    path: Path
+    terms: Terms
+    units: dict[str, int]
+    verified: bool = True
+    _key: bytes = field(default=b"", repr=False)
+    _releases: dict[str, list[Release]] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, path: Path, terms: Terms, units: Mapping[str, int]) -> "Ledger":
+        """Write a ledger without charges and return it.
+
+        Args:
+            path: file to be made.
+            terms: of the run.
+            units: account -> how many examples (or clients) it speaks for.
+
+        Raises:
+            RunError: the file or the key cannot be written.
+        """
+        ledger = cls(path, terms, dict(units), True, ledger_key(), {name: [] for name in units})
+        ledger._write()
+        return ledger
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Return the ledger in a file.
+
+        Raises:
+            RunError: it is missing, damaged, or was changed since it was signed.
+        """
+        try:
+            raw = json.loads(read_bytes(path, LARGEST_LEDGER))
+            content = _Content.model_validate(raw)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+            raise RunError(f"{path} is not a privacy ledger: {where}: {problem['msg']}.") from error
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path} is not a privacy ledger: it is not JSON.") from error
+        if content.format != FORMAT:
+            raise RunError(f"{path} is a ledger of format {content.format}, expected {FORMAT}.")
+        key = ledger_key()
+        verified = content.key == _name(key)
+        if verified and not hmac.compare_digest(_digest(raw, key), content.digest):
+            raise RunError(
+                f"{path} was changed after it was signed: what it says was spent cannot be trusted; "
+                "put back the file that the run wrote."
+            )
+        releases = {
+            name: [Release(*entry) for entry in account.releases]
+            for name, account in content.accounts.items()
+        }
+        units = {name: account.units for name, account in content.accounts.items()}
+        return cls(path, content.terms, units, verified, key, releases)
+
+    def charge(self, charges: Mapping[str, Iterable[Release]]) -> None:
+        """Add releases to accounts and write the file; return once it is on the disk.
+
+        Raises:
+            RunError: there is no such account; the file cannot be written (nothing is charged
+                then); or it was signed with another key, so that it cannot be gone on with here.
+        """
+        if not self.verified:
+            raise RunError(
+                f"{self.path} was signed with another key than this machine's; go on where the run "
+                f"was begun, or copy the key from there and name its file in ${KEY_VARIABLE}."
+            )
+        before = {name: list(entries) for name, entries in self._releases.items()}
+        for name, releases in charges.items():
+            if name not in self._releases:
+                raise RunError(f"{self.path} has no account '{name}'.")
+            for release in releases:
+                _append(self._releases[name], release)
+        try:
+            self._write()
+        except RunError:
+            self._releases = before
+            raise
+
+    def releases(self, account: str) -> list[Release]:
+        """Return what was charged to an account, in order."""
+        return list(self._releases[account])
+
+    def epsilon(self, account: str, *, accountant: Accountant = "pld") -> float:
+        """Return what an account has spent, at the terms' delta."""
+        return epsilon_of(self._releases[account], self.terms.delta, accountant=accountant)
+
+    def worst(self) -> str:
+        """Return the account that has spent most, the first of equals; it is the federation's."""
+        return max(self.units, key=lambda name: self.epsilon(name))
+
+    def steps(self, account: str) -> int:
+        """Return how many releases were charged to an account."""
+        return sum(release.count for release in self._releases[account])
+
+    def _write(self) -> None:
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "terms": self.terms.model_dump(),
+            "accounts": {
+                name: {
+                    "units": self.units[name],
+                    "releases": [
+                        [entry.noise_multiplier, entry.rate, entry.count] for entry in entries
+                    ],
+                }
+                for name, entries in self._releases.items()
+            },
+            "key": _name(self._key),
+        }
+        write_json(self.path, {**content, "digest": _digest(content, self._key)})
+
+
+def ledger_key() -> bytes:
+    """Return the key that this machine signs ledgers with; it is made when first asked for.
+
+    It lies in the file that ``$FEDLENS_LEDGER_KEY`` names, or in the user's configuration folder,
+    readable by its owner alone.
+
+    Raises:
+        RunError: the file cannot be made, or is not a key.
+    """
+    named = os.environ.get(KEY_VARIABLE)
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fedlens"
+    path = Path(named) if named else folder / "ledger.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # linked into place when complete: two first runs at once must not sign with two keys
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        if not path.exists():
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_hex(KEY_BYTES) + "\n")
+                os.link(temporary, path)
+            except FileExistsError:
+                pass  # another process was first: its key is the key
+            finally:
+                temporary.unlink(missing_ok=True)
+        key = bytes.fromhex(read_bytes(path, 4096).decode().strip())
+    except OSError as error:
+        raise RunError(
+            f"Could not make the key of the privacy ledgers, {path}: {error.strerror or error}; name "
+            f"a file that you may write in ${KEY_VARIABLE}."
+        ) from error
+    except ValueError as error:
+        raise RunError(
+            f"{path} is not a key of privacy ledgers, expected 64 hexadecimal digits."
+        ) from error
+    if len(key) != KEY_BYTES:
+        raise RunError(f"{path} is not a key of privacy ledgers, expected 64 hexadecimal digits.")
+    return key
+
+
+def _append(entries: list[Release], release: Release) -> None:
+    last = entries[-1] if entries else None
+    if release.count == 0:
+        return
+    if last and (last.noise_multiplier, last.rate) == (release.noise_multiplier, release.rate):
+        entries[-1] = Release(last.noise_multiplier, last.rate, last.count + release.count)
+    else:
+        entries.append(release)
+
+
+def _digest(content: Mapping[str, Any], key: bytes) -> str:
+    """Return the keyed digest of everything in ``content`` but the digest itself."""
+    signed = {name: value for name, value in content.items() if name != "digest"}
+    text = json.dumps(signed, sort_keys=True, separators=(",", ":"))
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _name(key: bytes) -> str:
+    """Return what tells keys apart, and nothing of the key itself."""
+    return hashlib.sha256(b"fedlens ledger key" + key).hexdigest()[:16]
