@@ -78,7 +78,7 @@ def test_two_halves_make_the_whole(done, tmp_path: Path) -> None:
 
 
 def test_the_command_runs_only_what_is_not_finished_elsewhere(done, tmp_path: Path) -> None:
-    study, folder = done
+    _, folder = done
     content = json.loads((folder / MANIFEST).read_text())
     content["cells"] = [entry for entry in content["cells"] if entry["cell"] == "pairs/fedavg/0"]
     (tmp_path / MANIFEST).write_text(json.dumps(content))

@@ -9,7 +9,7 @@ import pytest
 from fedlens.errors import ConfigError
 from fedlens.privacy.accounting import Release, epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
-from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, calibrated
+from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, common_noise
 from fedlens.privacy.schedule import NoiseSchedule
 
 DP_SGD = Mechanism("example", 60_000, 600, 0.5, 2.0, periods=3, steps=100)
@@ -76,9 +76,14 @@ def test_calibration_keeps_the_dearest_client_in_the_budget() -> None:
     """Two clients with the same batch: the smaller is sampled more often, and decides."""
     small = Mechanism("example", 1000, 100, 1.0, 0.0, periods=5, steps=10)
     large = Mechanism("example", 5000, 100, 1.0, 0.0, periods=5, steps=50)
-    one, two = calibrated([small, large], 2.0, 1e-5)
-    assert one.noise_multiplier == two.noise_multiplier > 0
-    spent = [epsilon_of(mechanism.plan(), 1e-5) for mechanism in (one, two)]
+    plans = [
+        lambda noise, mechanism=mechanism: mechanism.with_noise(noise).plan()
+        for mechanism in (large, small, large)
+    ]
+    noise = common_noise(plans, 2.0, 1e-5)
+    spent = [epsilon_of(mechanism.with_noise(noise).plan(), 1e-5) for mechanism in (small, large)]
+    with pytest.raises(ConfigError, match="no training step"):
+        common_noise([lambda _: []], 2.0, 1e-5)
     assert spent[1] < spent[0] <= 2.0 and spent[0] == pytest.approx(2.0, rel=2e-3)
 
 
