@@ -23,6 +23,8 @@ class Purpose(IntEnum):
     EXPLAIN = 8
     POISON = 9
     FAULTS = 10
+    PRIVACY = 11
+    AUGMENTATION = 12
 
 
 def seed_sequence(

@@ -16,8 +16,9 @@ import fedlens
 from fedlens.data import load_dataset
 from fedlens.errors import DataError, FedlensError, RunError
 from fedlens.experiment.config import Config, parse_config
+from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
-from fedlens.experiment.run import Event, resume_run, start_run
+from fedlens.experiment.run import resume_run, start_run
 from fedlens.experiment.run_directory import RunDirectory, read_tensors, write_tensors
 from fedlens.training import evaluate_logits, predict
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fedlens.experiment.run import Event, Watcher
+from fedlens.experiment.modes import Event, Watcher
 
 out = Console()
 errors = Console(stderr=True)

@@ -9,8 +9,9 @@ import typer
 from fedlens.cli.display import out, print_json, table, watching
 from fedlens.cli.options import Json, RunPath
 from fedlens.errors import RunError
+from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
-from fedlens.experiment.run import Event, partition_of
+from fedlens.experiment.run import partition_of
 from fedlens.federated.personal import personalise as fit
 from fedlens.files import without_nan
 

@@ -9,10 +9,10 @@ from fedlens.cli.display import out, print_json, table
 from fedlens.cli.options import Json, RunPath
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
-from fedlens.privacy.accounting import Release, attack_bound, epsilon_of
+from fedlens.privacy.accounting import attack_bound, epsilon_of
 from fedlens.privacy.ledger import Ledger
-from fedlens.privacy.mechanism import Mechanism, calibrated
-from fedlens.privacy.schedule import NoiseSchedule, Shape
+from fedlens.privacy.mechanism import Mechanism, common_noise
+from fedlens.privacy.schedule import NoiseSchedule
 
 privacy = typer.Typer(
     help="Privacy: what a training costs, how much noise a budget needs, what a run has spent.",
@@ -84,10 +84,11 @@ def calibrate(
 
         fedlens privacy calibrate --epsilon 3 --units 60000 --expected 2048 --periods 40
 
-        fedlens privacy calibrate --epsilon 3 --units 60000 --expected 2048 --periods 40 --schedule linear
+        fedlens privacy calibrate --epsilon 1 --units 5400 --expected 512 --periods 20 --schedule linear
     """
     plan = _mechanism(unit, units, expected, periods, 1.0, sampling, placement, schedule, end)
-    _show(calibrated([plan], epsilon, delta)[0], delta, json)
+    noise = common_noise([lambda scale: plan.with_noise(scale).plan()], epsilon, delta)
+    _show(plan.with_noise(noise), delta, json)
 
 
 @privacy.command()

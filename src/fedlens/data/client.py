@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedlens.data.dataset import Split
 from fedlens.errors import DataError
 
 
@@ -53,6 +54,18 @@ class Client:
     def all_targets(self) -> Tensor:
         """Return the targets of all n examples, in order."""
         return self.targets if self.indices is None else self.targets[self.indices]
+
+
+def as_client(examples: Split | Client) -> Client:
+    """Return a split of an image set as the one client that holds it all; a client as it is.
+
+    One that holds a part of shared tensors becomes one that holds its own.
+    """
+    if isinstance(examples, Split):
+        return Client(examples.images, examples.labels)
+    if examples.indices is None:
+        return examples
+    return Client(*examples.take(torch.arange(len(examples))), name=examples.name)
 
 
 def label_counts(clients: Sequence[Client], classes: int) -> Tensor:

@@ -41,6 +41,9 @@ BELONGINGS = {
     ("federation", "algorithm"): ("parameters",),
     ("federation", "aggregation"): ("trim", "byzantine"),
 }
+PRIVACY_BELONGINGS = dict.fromkeys(
+    ("placement", "clip_quantile", "clip_rate", "count_noise"), "dp-fedavg"
+)
 SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
 
 
@@ -99,10 +102,39 @@ class Config(Section):
             object.__setattr__(self.dataset, "name", "fashion-mnist")
         if self.federation.clients is None and self.partition.scheme not in OWN_CLIENTS:
             object.__setattr__(self.federation, "clients", DEFAULT_CLIENTS)
+        self._check_privacy()
         if self.federation.clients is not None:
             size = cohort_size(self.cohort(), self.federation.clients)
             check_minimum_cohort(self.federation.minimum_cohort, size)
         return self
+
+    def _check_privacy(self) -> None:
+        privacy = self.privacy
+        if privacy.mechanism == "none":
+            if privacy != PrivacySection():
+                raise ConfigError(
+                    "privacy.mechanism is 'none', but other keys of privacy are set; choose dp-sgd to "
+                    "hide an example, or dp-fedavg to hide a client."
+                )
+            return
+        if privacy.epsilon is None and privacy.noise_multiplier is None:
+            raise ConfigError(
+                f"privacy.mechanism is '{privacy.mechanism}', but neither privacy.epsilon (a budget) "
+                "nor privacy.noise_multiplier is given."
+            )
+        if privacy.mechanism == "dp-fedavg" and self.mode == "central":
+            raise ConfigError(
+                "privacy.mechanism is 'dp-fedavg', which hides clients, but mode 'central' has none; "
+                "choose dp-sgd."
+            )
+        for key, mechanism in PRIVACY_BELONGINGS.items():
+            if mechanism != privacy.mechanism and getattr(privacy, key) != getattr(
+                PrivacySection(), key
+            ):
+                raise ConfigError(
+                    f"privacy.{key} is set, but it belongs to '{mechanism}', not to "
+                    f"'{privacy.mechanism}'."
+                )
 
     def cohort(self) -> int | float | None:
         """Return the cohort as :func:`fedlens.federate` takes it."""

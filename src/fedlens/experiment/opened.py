@@ -91,7 +91,8 @@ class Run:
         planned = self.config.federation.rounds
         if self.config.mode == "central" and isinstance(self.config.local.epochs, int):
             planned = self.config.local.epochs
-        if self.result is not None and len(self.history) != planned:
+        early = self.result is not None and self.result.get("ended_early") is True
+        if self.result is not None and len(self.history) != planned and not early:
             raise RunError(
                 f"{self.path / 'metrics.jsonl'} has {len(self.history)} lines, expected {planned} "
                 "for this finished run."

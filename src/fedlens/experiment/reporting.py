@@ -13,10 +13,17 @@ from fedlens.experiment.opened import Run
 from fedlens.experiment.run import partition_of
 from fedlens.experiment.study_figures import comparable_figures
 from fedlens.explain import blind_area, blind_light
+from fedlens.explain.layers import has_map
 from fedlens.models.summary import summarise_layers
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
 from fedlens.report.content import ReportContent, SeedResult
+
+
+UNEXPLAINED = (
+    "{config.model.name} has no convolution whose map {config.explain.method} could show, so that no "
+    "decision is explained here."
+)
 
 
 def report_run(run: Run) -> Path:
@@ -36,6 +43,7 @@ def report_content(run: Run) -> ReportContent:
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     clients = partition_of(runs[0].config, dataset) if config.mode == "federated" else None
     blind: Tensor = blind_area(model, shape, seed=torch_seed(config.seed, Purpose.EXPLAIN))
+    explained = config.explain.layer is not None or has_map(model)
     sees_all = not bool(blind.any())
     return ReportContent(
         title=_title(run, dataset, 0 if clients is None else len(clients)),
@@ -63,11 +71,13 @@ def report_content(run: Run) -> ReportContent:
             method=config.explain.method,
             layer=config.explain.layer,
             cases=config.report.cases,
-        ),
+        )
+        if explained
+        else [],
         explain_method=config.explain.method,
         study=comparable_figures(config),
         environment=runs[0].environment,
-        notices=_notices(run, runs),
+        notices=_notices(run, runs) + ([] if explained else [UNEXPLAINED.format(config=config)]),
     )
 
 

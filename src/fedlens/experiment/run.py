@@ -1,46 +1,30 @@
 """One experiment: a configuration in, a run directory out; or a stopped one taken up again."""
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from fedlens.data import ImageDataset, Partition, partition
-from fedlens.errors import ConfigError
+from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.environment import describe_environment
+from fedlens.experiment.features import trainable, whole
+from fedlens.experiment.modes import Event, Job, Watcher, run_central, run_federated, units
 from fedlens.experiment.opened import Run, as_configured, find_dataset, load_run, part_folders
+from fedlens.experiment.privacy import Account, Book, accounts_of, private
 from fedlens.experiment.run_directory import RunDirectory
-from fedlens.explain.layers import find_layer
-from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
-from fedlens.federated.client_store import ClientStore, rounds_as_tensor, rounds_from_tensor
+from fedlens.explain.layers import find_layer, has_map
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
-from fedlens.federated.faults import Faults, Screening
+from fedlens.federated.privacy import check_network
 from fedlens.files import without_nan, write_json
-from fedlens.models import build_model
-from fedlens.training.central import CentralCheckpoint, EpochRecord, train_centrally
+from fedlens.models import FlatParameters, build_model
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.prediction import predict
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that a progress display may show.
-
-    Attributes:
-        done, total: finished and planned units (rounds or epochs; fractions of a round count).
-        message: one short line, or empty when only ``done`` moved on.
-    """
-
-    done: float
-    total: float
-    message: str = ""
-
-
-Watcher = Callable[[Event], None]
 
 
 def start_run(
@@ -141,8 +125,23 @@ def located(config: Config) -> Config:
     return parse_config(content)
 
 
-def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partition | None]:
-    """Build the network and the partition, so that what is wrong with them shows early."""
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a run is made of.
+
+    Attributes:
+        model: the network, untrained.
+        clients: the partition; None in mode ``central``.
+        accounts: of the privacy ledger; none without privacy.
+    """
+
+    model: nn.Module
+    clients: Partition | None
+    accounts: list[Account]
+
+
+def _prepare(config: Config, dataset: ImageDataset) -> Prepared:
+    """Build network, partition and mechanisms, so that what is wrong with them shows early."""
     model = build_model(
         config.model.name,
         in_channels=dataset.channels,
@@ -150,13 +149,17 @@ def _prepare(config: Config, dataset: ImageDataset) -> tuple[nn.Module, Partitio
         image_size=dataset.image_size,
         seed=config.seed,
     )
-    find_layer(model, config.explain.layer)
-    if config.mode == "central":
-        return model, None
-    parts = partition_of(config, dataset)
-    size = cohort_size(config.cohort(), len(parts))
-    check_minimum_cohort(config.federation.minimum_cohort, size)
-    return model, parts
+    if config.explain.layer is not None or has_map(model):
+        find_layer(model, config.explain.layer)
+    parts = None
+    if config.mode == "federated":
+        parts = partition_of(config, dataset)
+        size = cohort_size(config.cohort(), len(parts))
+        check_minimum_cohort(config.federation.minimum_cohort, size)
+    accounts = accounts_of(config, dataset, parts) if private(config) else []
+    if accounts:
+        check_network(FlatParameters(copy.deepcopy(model)))
+    return Prepared(model, parts, accounts)
 
 
 def _carry_out(
@@ -171,14 +174,14 @@ def _carry_out(
         _single(directory, config, dataset, watch)
         return
     folders = part_folders(directory.path, config, existing_only=False)
-    units = _units(config)
+    each = units(config)
     for number, folder in enumerate(folders):
         part = RunDirectory(folder)
         single = _single_config(config, config.seed + number)
 
-        def shifted(event: Event, before: int = number * units, seed: int = single.seed) -> None:
+        def shifted(event: Event, before: int = number * each, seed: int = single.seed) -> None:
             message = f"seed {seed}: {event.message}" if event.message else ""
-            watch(Event(before + event.done, units * len(folders), message))
+            watch(Event(before + event.done, each * len(folders), message))
 
         with part.lock():
             if not part.config_file.exists():
@@ -191,14 +194,21 @@ def _carry_out(
 
 def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher) -> None:
     dataset = as_configured(dataset, config)
-    model, parts = _prepare(config, dataset)
+    made = _prepare(config, dataset)
     directory.sweep()
     saved = directory.read_checkpoint(config)
     directory.keep_metrics(0 if saved is None else saved[0])
-    if parts is None:
-        trained = _central(directory, config, dataset, model, saved, watch)
-    else:
-        trained = _federated(directory, config, dataset, model, parts, saved, watch)
+    book = Book(directory, config, made.accounts) if made.accounts else None
+    part = trainable(made.model, dataset, made.clients)
+    train = run_central if part.clients is None else run_federated
+    job = Job(directory, config, part, made.accounts, book, saved)
+    trained = whole(made.model, train(job, watch))
+    history = directory.read_metrics()
+    if not history:
+        raise RunError(
+            f"{directory.path} has spent its privacy budget before the first "
+            f"{'round' if part.clients else 'epoch'} was finished; start a new run."
+        )
     outputs = predict(trained, dataset.test.images)
     test = evaluate_logits(outputs, dataset.test.labels)
     directory.write_model(
@@ -211,107 +221,11 @@ def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watc
             "class_names": json.dumps(dataset.class_names),
         },
     )
-    _write_result(directory, _final_figures(directory.read_metrics(), test))
-
-
-def _central(
-    directory: RunDirectory,
-    config: Config,
-    dataset: ImageDataset,
-    model: nn.Module,
-    saved: tuple[int, dict[str, Tensor]] | None,
-    watch: Watcher,
-) -> nn.Module:
-    total = _units(config)
-    resume_from = None
-    if saved is not None:
-        number, tensors = saved
-        memory = _with_prefix(tensors, "optimizer.")
-        resume_from = CentralCheckpoint(number, tensors["state"], memory)
-    watch(Event(0 if saved is None else saved[0], total, "training"))
-
-    def keep(checkpoint: CentralCheckpoint, record: EpochRecord) -> None:
-        directory.append_metrics(record.to_json())
-        memory = {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
-        tensors = {"state": checkpoint.state, **memory}
-        directory.write_checkpoint(checkpoint.epoch, tensors, config)
-        watch(Event(record.epoch, total, _line("epoch", record.epoch, total, record)))
-
-    return train_centrally(
-        model,
-        dataset.train,
-        local=config.local_training(),
-        seed=config.seed,
-        validation=dataset.validation,
-        resume_from=resume_from,
-        checkpoint=keep,
-    ).model
-
-
-def _federated(
-    directory: RunDirectory,
-    config: Config,
-    dataset: ImageDataset,
-    model: nn.Module,
-    clients: Partition,
-    saved: tuple[int, dict[str, Tensor]] | None,
-    watch: Watcher,
-) -> nn.Module:
-    total = _units(config)
-    resume_from = None
-    if saved is not None:
-        number, tensors = saved
-        state = ServerState(tensors["parameters"], _with_prefix(tensors, "memory."))
-        rounds = rounds_from_tensor(tensors["client_rounds"])
-        resume_from = Checkpoint(number, state, tensors["buffers"], rounds)
-    watch(Event(0 if saved is None else saved[0], total, f"{len(clients)} clients, training"))
-
-    store = ClientStore(directory.clients)
-    before: dict[int, int] = {} if resume_from is None else resume_from.client_rounds
-
-    def keep(checkpoint: Checkpoint, record: RoundRecord) -> None:
-        nonlocal before
-        directory.append_metrics(record.to_json())
-        memory = {f"memory.{name}": value for name, value in checkpoint.state.memory.items()}
-        directory.write_checkpoint(
-            checkpoint.round,
-            {
-                "parameters": checkpoint.state.parameters,
-                "buffers": checkpoint.buffers,
-                "client_rounds": rounds_as_tensor(checkpoint.client_rounds, len(clients)),
-                **memory,
-            },
-            config,
-        )
-        store.prune(before, checkpoint.client_rounds)  # as many as there are checkpoints
-        before = checkpoint.client_rounds
-
-    def show(progress: Progress) -> None:
-        if progress.record is None:
-            done = progress.round - 1 + progress.clients_done / progress.clients
-            watch(Event(min(done, progress.round - 0.01), total))
-        else:
-            line = _line("round", progress.round, total, progress.record)
-            watch(Event(progress.round, total, line))
-
-    return federate(
-        model,
-        clients,
-        algorithm=config.algorithm(),
-        rounds=config.federation.rounds,
-        local=config.local_training(),
-        cohort=config.cohort(),
-        workers=config.federation.workers,
-        seed=config.seed,
-        validation=dataset.validation,
-        faults=Faults(**config.faults.model_dump()),
-        screening=Screening(config.federation.far_off, config.federation.far_off_factor),
-        minimum_cohort=config.federation.minimum_cohort,
-        client_store=store,
-        resume_from=resume_from,
-        checkpoint=keep,
-        progress=show,
-    ).model
+    figures = _final_figures(history, test)
+    if book is not None:
+        figures["privacy"] = book.summary()
+        figures["ended_early"] = len(history) < units(config)
+    _write_result(directory, figures)
 
 
 def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
@@ -347,26 +261,6 @@ def _class_number(entry: str | int, dataset: ImageDataset) -> int:
 
 def _single_config(config: Config, seed: int) -> Config:
     return parse_config({**config.to_dict(), "seed": seed, "repeats": 1})
-
-
-def _units(config: Config) -> int:
-    if config.mode == "federated":
-        return config.federation.rounds
-    assert isinstance(config.local.epochs, int)
-    return config.local.epochs
-
-
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _line(unit: str, number: int, total: int, record: RoundRecord | EpochRecord) -> str:
-    accuracy = "" if record.validation is None else f"{100 * record.validation.accuracy:.2f} %"
-    return f"{unit} {number}/{total}: validation accuracy {accuracy} in {record.seconds:.1f} s"
 
 
 def _silent(_: Event) -> None:

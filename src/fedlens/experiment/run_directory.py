@@ -68,15 +68,14 @@ class RunDirectory:
             raise self._not_writable(error) from error
         self.sweep()
         write_json(self.environment_file, dict(environment))
-        write_json(
-            self.ledger_file,
-            {
+        if config.privacy.mechanism == "none":  # else the run itself begins a signed one
+            content = {
                 "format": FORMAT,
                 "mechanism": config.privacy.mechanism,
                 "guarantee": "none: the updates travelled without clipping or noise",
                 "events": [],
-            },
-        )
+            }
+            write_json(self.ledger_file, content)
         write_bytes(self.metrics_file, b"")
         # The configuration is written last: a directory that has one is a run that can go on.
         write_text(self.config_file, write_config(config))

@@ -155,9 +155,66 @@ class FaultsSection(Section):
 
 
 class PrivacySection(Section):
-    """What protects the updates."""
+    """What hides an example, or a client, from whoever sees the model."""
 
-    mechanism: Literal["none"] = Field("none", description="none: updates travel as they are")
+    mechanism: Literal["none", "dp-sgd", "dp-fedavg"] = Field(
+        "none",
+        description="none: updates travel as they are; dp-sgd: hides one example, by noise in every "
+        "step; dp-fedavg: hides one client, by noise on the sum of clipped updates",
+    )
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="budget: training ends before it would be exceeded; also sets the noise, where "
+        "noise_multiplier does not",
+    )
+    delta: float = Field(
+        1e-5, gt=0, lt=1, description="of the guarantee; well below one over the units"
+    )
+    noise_multiplier: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="deviation of the noise over the clip norm; calibrated to epsilon if not given",
+    )
+    clip_norm: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="longest gradient of an example (or update)"
+    )
+    sampling: Literal["poisson", "fixed"] = Field(
+        "poisson",
+        description="poisson amplifies privacy; fixed (shuffled batches, cohorts of one size) does not",
+    )
+    placement: Literal["server", "local", "distributed"] = Field(
+        "server",
+        description="who adds the noise of dp-fedavg: a trusted server, or each client its own; "
+        "distributed needs secure aggregation",
+    )
+    schedule: Literal["constant", "linear", "exponential", "cosine", "step"] = Field(
+        "constant", description="how the noise falls over the epochs (or rounds)"
+    )
+    schedule_end: float = Field(
+        0.5, gt=0, le=1, description="factor of the noise in the last epoch (or round)"
+    )
+    clip_quantile: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of updates that shall not be clipped: the clip norm of dp-fedavg follows it",
+    )
+    clip_rate: float = Field(
+        0.2, gt=0, allow_inf_nan=False, description="how fast the clip norm follows"
+    )
+    count_noise: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="deviation of the noise on the count of unclipped updates (a twentieth of the "
+        "cohort)",
+    )
+    seeded: bool = Field(
+        False, description="draw noise and samples from the seed: repeatable, but no guarantee"
+    )
 
 
 class ExplainSection(Section):

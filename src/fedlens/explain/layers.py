@@ -53,6 +53,15 @@ class MapLayer:
     any_layout: bool
 
 
+def has_map(model: nn.Module) -> bool:
+    """Return whether the network has a convolution that methods may explain by default."""
+    try:
+        find_layer(model, None)
+    except ExplanationError:
+        return False
+    return True
+
+
 def find_layer(model: nn.Module, layer: str | None) -> MapLayer:
     """Return where the map of ``layer`` is found.
 

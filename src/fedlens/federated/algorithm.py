@@ -114,6 +114,8 @@ class Algorithm(ABC):
         reports: how many vectors (P,) a client returns beside its weights.
         remembers: how many vectors (P,) each client keeps from one of its rounds to the next; they
             are zero before its first.
+        uses_each_update: False where ``aggregate`` uses the updates only through the mean of their
+            weights, so that client-level privacy may show it a noisy mean as the one update.
         observes: see :data:`Observation`.
     """
 
@@ -121,6 +123,7 @@ class Algorithm(ABC):
     broadcasts: ClassVar[int] = 0
     reports: ClassVar[int] = 0
     remembers: ClassVar[int] = 0
+    uses_each_update: ClassVar[bool] = True
 
     @property
     def observes(self) -> Observation:

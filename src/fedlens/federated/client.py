@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from fedlens.data.client import Client
 from fedlens.federated.algorithm import Algorithm, LocalWork
 from fedlens.federated.faults import stretched
+from fedlens.federated.privacy import Privacy
 from fedlens.models.vector import FlatParameters
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, LocalRun, local_torch_seed, start_gradient
+from fedlens.training.loop import Draws, local_torch_seed, start_gradient
 from fedlens.training.losses import Loss
 from fedlens.training.prediction import predict_chunk
+from fedlens.training.private import local_run
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class ClientReport:
         seconds: wall-clock time of the work.
         train_loss: mean loss per example in the last local epoch that it began.
         train_accuracy: share of right answers in that epoch, or None.
+        not_finite: examples whose gradient was not finite and counted as zero, under privacy.
     """
 
     client: int
@@ -68,6 +71,7 @@ class ClientReport:
     seconds: float
     train_loss: float
     train_accuracy: float | None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Workbench:
         seed: int,
         validation_inputs: Tensor | None,
         algorithm: Algorithm,
+        privacy: Privacy,
     ) -> None:
         """Copy ``model`` and keep references to all else; see :func:`fedlens.federate`."""
         self.flat = FlatParameters(copy.deepcopy(model))
@@ -152,6 +157,7 @@ class Workbench:
         self._seed = seed
         self._validation_inputs = validation_inputs
         self._algorithm = algorithm
+        self._privacy = privacy
 
     def train(
         self, task: ClientTask, incoming: Tensor, outgoing: Tensor, memory: Tensor
@@ -180,22 +186,24 @@ class Workbench:
             draws = {"round": task.round, "client": task.client}
             with local_torch_seed(torch_seed(self._seed, Purpose.DROPOUT, **draws)):
                 gradient = start_gradient(flat, client, self._settings, self._loss)
-        run = LocalRun(
+        run = local_run(
             flat,
             client,
             self._settings,
             self._loss,
             Draws(self._seed, task.round, task.client),
+            self._privacy.steps(task.round, task.client),
             correction=algorithm.prepare(start, broadcast, memory),
             epochs=task.epochs,
             gradient_sum=gradient if algorithm.observes == "mean-gradient" else None,
             most_steps=task.steps,
         )
-        steps = number = 0
+        steps = number = not_finite = 0
         while steps < task.steps:
             number += 1
             figures = run.epoch(number)
             steps += figures.steps
+            not_finite += figures.not_finite
         if gradient is not None and algorithm.observes == "mean-gradient":
             gradient.div_(steps)
         work = LocalWork(start, flat.vector, gradient, steps, task.planned, self._settings)
@@ -218,6 +226,7 @@ class Workbench:
             seconds=time.perf_counter() - started,
             train_loss=figures.loss,
             train_accuracy=figures.accuracy,
+            not_finite=not_finite,
         )
 
     def predict(self, part: slice, incoming: Tensor, outputs: Tensor) -> None:

@@ -1,12 +1,13 @@
 """Who takes part in a round, how much each does, and who fails."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedlens.errors import ConfigError
 from fedlens.federated.client import ClientTask
 from fedlens.federated.faults import Faults
 from fedlens.federated.history import LeftOut
+from fedlens.federated.privacy import Privacy
 from fedlens.randomness import Purpose, generator
 from fedlens.training.local import LocalTraining
 
@@ -19,11 +20,13 @@ class Plan:
         cohort: the chosen clients, ascending.
         tasks: the work of those whose update will arrive, in client order.
         lost: the others.
+        epochs: client of the cohort -> its local epochs.
     """
 
     cohort: list[int]
     tasks: list[ClientTask]
     lost: list[LeftOut]
+    epochs: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Planner:
         seed: root seed.
         faults: what goes wrong.
         attackers: numbers of the poisoned clients.
+        privacy: may draw the cohorts itself.
     """
 
     sizes: Sequence[int]
@@ -45,6 +49,7 @@ class Planner:
     seed: int
     faults: Faults
     attackers: frozenset[int]
+    privacy: Privacy = field(default_factory=Privacy)
 
     @property
     def varies(self) -> bool:
@@ -54,7 +59,9 @@ class Planner:
 
     def plan(self, round: int, attempt: int) -> Plan:
         """Return one attempt, from 0, at a round, from 1."""
-        chosen = choose_cohort(len(self.sizes), self.cohort, self.seed, round, attempt)
+        chosen = self.privacy.sample(round)
+        if chosen is None:
+            chosen = choose_cohort(len(self.sizes), self.cohort, self.seed, round, attempt)
         epochs = [local_epochs(self.local, self.seed, round, k) for k in chosen]
         planned = [
             count * self.local.steps_per_epoch(self.sizes[k])
@@ -72,7 +79,7 @@ class Planner:
                 stretch = self.faults.stretch if k in self.attackers else 1.0
                 slot, size = len(tasks), self.sizes[k]
                 tasks.append(ClientTask(round, k, slot, count, size, fate.steps, whole, stretch))
-        return Plan(chosen, tasks, lost)
+        return Plan(chosen, tasks, lost, dict(zip(chosen, epochs, strict=True)))
 
 
 def cohort_size(cohort: int | float | None, clients: int) -> int:

@@ -25,6 +25,7 @@ class ClientRecord:
         update_norm: Euclidean norm of its update, ||y_k - x||.
         cosine_to_mean: cosine between its update and the mean update, in [-1, 1]; None where one of
             them is zero.
+        not_finite: its examples whose gradient was not finite and counted as zero, under privacy.
     """
 
     client: int
@@ -37,6 +38,7 @@ class ClientRecord:
     accuracy: float | None
     update_norm: float
     cosine_to_mean: float | None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class RoundRecord:
         round: from 1.
         seconds: wall-clock time of the round, evaluation included.
         evaluation_seconds: of it, spent on the validation set.
-        cohort: client numbers, ascending.
+        cohort: client numbers, ascending; empty where client-level privacy keeps it secret, and
+            with it every figure of a client.
         bytes_down, bytes_up: what the server sent and received, as raw floats.
         train_loss, train_accuracy: mean over the examples of the clients whose update was used.
         validation: figures of the new global model, or None without a validation set.

@@ -17,6 +17,7 @@ from fedlens.federated.cohort import Plan, Planner
 from fedlens.federated.engines import Engine
 from fedlens.federated.faults import Screening, stretched
 from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence, mix_weighted
+from fedlens.federated.privacy import Privacy
 from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.loop import threads
@@ -37,12 +38,14 @@ class Checkpoint:
         buffers: the global model's persistent buffers, as one vector.
         client_rounds: client number -> the round that wrote what it remembers; the vectors
             themselves are in the :class:`ClientStore`.
+        clip_norm: of the next round, where client-level privacy has one.
     """
 
     round: int
     state: ServerState
     buffers: Tensor
     client_rounds: dict[int, int] = field(default_factory=dict)
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class Rules:
         planner: draws who takes part.
         screening: what is done about updates that are far off.
         minimum_cohort: usable updates below which a round is repeated.
+        privacy: what is done to hide examples or clients.
     """
 
     algorithm: Algorithm
@@ -77,6 +81,7 @@ class Rules:
     planner: Planner
     screening: Screening
     minimum_cohort: int
+    privacy: Privacy
 
 
 class Validation:
@@ -136,7 +141,8 @@ class Rounds:
             start = torch.empty(self._layout.state, dtype=bench.flat.vector.dtype)
             bench.flat.save_state(start)
             state = rules.algorithm.start(start[:length].clone(), rules.federation)
-            resume_from = Checkpoint(0, state, start[length:].clone())
+            first_clip = rules.privacy.first_clip_norm()
+            resume_from = Checkpoint(0, state, start[length:].clone(), clip_norm=first_clip)
         if resume_from.state.parameters.shape != (length,):
             raise ConfigError(
                 f"The checkpoint has {resume_from.state.parameters.numel():,} parameters and the "
@@ -153,9 +159,12 @@ class Rounds:
         self.round = resume_from.round
         self._state = resume_from.state
         self._buffers = resume_from.buffers
+        self._clip_norm = resume_from.clip_norm
 
-    def run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord:
+    def run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord | None:
         """Send, train, collect, aggregate, evaluate; return the record of it all.
+
+        It is None where privacy's budget does not allow the round; nothing was done then.
 
         Args:
             number: of the round, from 1.
@@ -167,7 +176,7 @@ class Rounds:
         with threads(1):  # sums over more threads round differently
             return self._run(number, progress)
 
-    def _run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord:
+    def _run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord | None:
         started = time.perf_counter()
         old = self._state.parameters
         sent = received = 0
@@ -176,6 +185,8 @@ class Rounds:
         attempts = MOST_ATTEMPTS if self._rules.planner.varies else 1
         for attempt in range(attempts):
             plan = self._rules.planner.plan(number, attempt)
+            if not self._rules.privacy.afford(number, plan.epochs):
+                return None
             collected = self._collect(number, plan, progress)
             sent += len(plan.cohort) * self._layout.incoming
             received += (len(plan.cohort) - len(plan.lost)) * self._layout.sent_up
@@ -188,11 +199,17 @@ class Rounds:
                 f"{self._rules.minimum_cohort} usable updates that it needs, in the last of "
                 f"{attempts} attempts; lower that number, or ask for a larger cohort."
             )
-        drift = divergence(old, [update.weights for update in collected.updates])
+        hidden = self._rules.privacy.hides_cohort
+        seen = [] if hidden else collected.updates
+        drift = divergence(old, [update.weights for update in seen])
         figures: dict[str, float] = {}
-        if collected.updates:
+        if collected.updates or hidden:  # an empty sample's noise is a release like any other
             self._step(number, collected)
             figures = self._state.figures
+        if hidden:
+            collected = Collected([], [], [])
+            expected = self._rules.privacy.expected
+            sent, received = expected * self._layout.incoming, expected * self._layout.sent_up
         self.round = number
         trained = time.perf_counter()
         self._send()
@@ -204,7 +221,7 @@ class Rounds:
             round=number,
             seconds=now - started,
             evaluation_seconds=now - trained,
-            cohort=plan.cohort,
+            cohort=[] if hidden else plan.cohort,
             bytes_down=sent * size,
             bytes_up=received * size,
             train_loss=_mean([r.train_loss for r in used], [r.examples for r in used]),
@@ -223,7 +240,8 @@ class Rounds:
 
     def checkpoint(self) -> Checkpoint:
         """Return what the coming rounds depend on."""
-        return Checkpoint(self.round, self._state, self._buffers, self._store.rounds)
+        rounds = self._store.rounds
+        return Checkpoint(self.round, self._state, self._buffers, rounds, self._clip_norm)
 
     def global_model(self, like: nn.Module) -> nn.Module:
         """Return a copy of ``like`` that holds the global parameters and buffers."""
@@ -320,7 +338,10 @@ class Rounds:
     def _step(self, number: int, collected: Collected) -> None:
         """Aggregate, and let the clients whose update was used keep what they remember."""
         rules, rows = self._rules, self._engine.outgoing
-        state = rules.algorithm.aggregate(self._state, collected.updates, rules.federation)
+        updates, self._clip_norm = rules.privacy.combine(
+            number, self._state.parameters, collected.updates, self._clip_norm
+        )
+        state = rules.algorithm.aggregate(self._state, updates, rules.federation)
         vectors = [state.parameters, *state.memory.values()]
         if not all(bool(torch.isfinite(vector).all()) for vector in vectors):
             raise FedlensError(
@@ -328,10 +349,14 @@ class Rounds:
                 "updates that are; lower federation.parameters.server_lr."
             )
         self._state = state
-        self._buffers = weighted_mean(
-            [rows[r.slot, self._layout.parameters : self._layout.state] for r in collected.reports],
-            [r.examples for r in collected.reports],
-        ).to(self._buffers.dtype)
+        if len(self._buffers):
+            self._buffers = weighted_mean(
+                [
+                    rows[r.slot, self._layout.parameters : self._layout.state]
+                    for r in collected.reports
+                ],
+                [r.examples for r in collected.reports],
+            ).to(self._buffers.dtype)
         if self._layout.memory:
             for report in collected.reports:
                 memory = self._layout.split_outgoing(rows[report.slot])[2]
@@ -356,6 +381,7 @@ class Rounds:
             accuracy=accuracy,
             update_norm=norm,
             cosine_to_mean=cosine,
+            not_finite=report.not_finite,
         )
 
 

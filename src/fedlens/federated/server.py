@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
-from fedlens.data.client import Client
+from fedlens.data.client import Client, as_client
 from fedlens.data.dataset import Split
 from fedlens.errors import ConfigError
 from fedlens.federated.algorithm import Algorithm, Federation
@@ -17,6 +16,7 @@ from fedlens.federated.cohort import Planner, check_minimum_cohort, cohort_size
 from fedlens.federated.engines import build_engine
 from fedlens.federated.faults import Faults, Screening, poisoned_clients
 from fedlens.federated.history import RoundRecord
+from fedlens.federated.privacy import Privacy, check_network, check_privacy
 from fedlens.federated.round import Checkpoint, Rounds, Rules, Validation
 from fedlens.models.vector import has_batch_norm
 from fedlens.training.local import LocalTraining
@@ -64,6 +64,7 @@ def federate(
     faults: Faults | None = None,
     screening: Screening | None = None,
     minimum_cohort: int = 0,
+    privacy: Privacy | None = None,
     client_store: ClientStore | None = None,
     resume_from: Checkpoint | None = None,
     checkpoint: Callable[[Checkpoint, RoundRecord], None] | None = None,
@@ -92,6 +93,8 @@ def federate(
         screening: what is done about updates that are far off; by default nothing.
         minimum_cohort: usable updates below which a round is repeated with a new cohort; the work
             of the attempt is lost.
+        privacy: hides examples (``ExamplePrivacy``) or clients (``ClientPrivacy``); by default nothing
+            is hidden. Where its budget is spent, the federation ends early.
         client_store: keeps what clients remember between rounds, for algorithms that have them
             remember; by default in memory, and past a limit in a temporary folder.
         resume_from: a checkpoint of the same federation; where clients remember something, together
@@ -105,7 +108,7 @@ def federate(
         FedlensError: a round got too few updates again and again.
     """
     _check(clients, rounds, local, workers, seed)
-    held_out = None if validation is None else _as_client(validation)
+    held_out = None if validation is None else _held_out(validation)
     largest_cohort = cohort_size(cohort, len(clients))
     check_minimum_cohort(minimum_cohort, largest_cohort)
     if has_batch_norm(model):
@@ -118,7 +121,9 @@ def federate(
     faults = faults or Faults()
     federation = Federation(tuple(len(client) for client in clients), local)
     attackers = faults.attackers(len(clients), seed)
-    planner = Planner(federation.sizes, cohort, local, seed, faults, attackers)
+    privacy = privacy or Privacy()
+    check_privacy(privacy, algorithm, federation.sizes, screening or Screening(), minimum_cohort)
+    planner = Planner(federation.sizes, cohort, local, seed, faults, attackers, privacy)
     loss = loss or default_loss
     bench = Workbench(
         model,
@@ -128,18 +133,23 @@ def federate(
         seed,
         None if held_out is None else held_out.inputs,
         algorithm,
+        privacy,
     )
+    if privacy.unit is not None:
+        check_network(bench.flat)
     engine = build_engine(
         bench,
         workers=workers,
-        largest_cohort=largest_cohort,
+        largest_cohort=len(clients) if privacy.hides_cohort else largest_cohort,
         validation_examples=0 if held_out is None else len(held_out),
     )
     try:
         server = Rounds(
             engine,
             bench,
-            Rules(algorithm, federation, planner, screening or Screening(), minimum_cohort),
+            Rules(
+                algorithm, federation, planner, screening or Screening(), minimum_cohort, privacy
+            ),
             Validation(held_out, clients, loss),
             client_store or ClientStore(),
             resume_from,
@@ -147,6 +157,8 @@ def federate(
         history: list[RoundRecord] = []
         for number in range(server.round + 1, rounds + 1):
             record = server.run(number, _counter(progress, number, rounds))
+            if record is None:
+                break
             history.append(record)
             if checkpoint is not None:
                 checkpoint(server.checkpoint(), record)
@@ -181,18 +193,15 @@ def _check(
         )
 
 
-def _as_client(validation: Split | Client) -> Client:
-    if isinstance(validation, Split):
-        return Client(validation.images, validation.labels)
-    if validation.targets.is_floating_point() or validation.targets.dim() > 2:
+def _held_out(validation: Split | Client) -> Client:
+    held_out = as_client(validation)
+    if held_out.targets.is_floating_point() or held_out.targets.dim() > 2:
         raise ConfigError(
-            f"The validation targets are {validation.targets.dtype} of shape "
-            f"{tuple(validation.targets.shape)}, expected class numbers (N,) or label rows (N, L); "
+            f"The validation targets are {held_out.targets.dtype} of shape "
+            f"{tuple(held_out.targets.shape)}, expected class numbers (N,) or label rows (N, L); "
             "leave validation out for other problems."
         )
-    if validation.indices is None:
-        return validation
-    return Client(*validation.take(torch.arange(len(validation))))
+    return held_out
 
 
 def _counter(

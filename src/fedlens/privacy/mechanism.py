@@ -5,12 +5,12 @@ accounts asks it what that released. Neither has numbers of its own, so that the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, calibrate
+from fedlens.privacy.accounting import Release, calibrate, epsilon_of, merged
 from fedlens.privacy.schedule import NoiseSchedule
 
 Unit = Literal["example", "client"]
@@ -159,20 +159,30 @@ class Mechanism:
         return replace(self, noise_multiplier=multiplier)
 
 
-def calibrated(mechanisms: Sequence[Mechanism], epsilon: float, delta: float) -> list[Mechanism]:
-    """Return the mechanisms with the least common noise multiplier that keeps all in the budget.
+def common_noise(
+    plans: Sequence[Callable[[float], Sequence[Release]]], epsilon: float, delta: float
+) -> float:
+    """Return the least noise multiplier with which each of several plans keeps the budget, by PLD.
 
     Args:
-        mechanisms: for instance one a client; their own noise multipliers do not count.
-        epsilon: what the dearest may cost over its whole plan, by PLD.
+        plans: noise multiplier -> what is released at it; for instance one a client.
+        epsilon: what the dearest may cost.
         delta: in (0, 1).
 
     Raises:
-        ConfigError: a budget that cannot be met.
+        ConfigError: a budget that cannot be met, or no plan that releases anything.
     """
-    plans = {mechanism.with_noise(1.0) for mechanism in mechanisms}
-    multiplier = max(
-        calibrate(lambda scale, m=one: m.with_noise(scale).plan(), epsilon, delta)  # type: ignore[misc]
-        for one in plans
+    kinds = {merged(plan(1.0)): plan for plan in plans}
+    kinds.pop((), None)
+    if not kinds:
+        return calibrate(lambda _: (), epsilon, delta)
+    # The dearest by the quicker accountant is nearly always the dearest, so that the others have
+    # only to be checked.
+    dearest_first = sorted(
+        kinds.values(), key=lambda plan: -epsilon_of(plan(1.0), delta, accountant="rdp")
     )
-    return [mechanism.with_noise(multiplier) for mechanism in mechanisms]
+    noise = 0.0
+    for plan in dearest_first:
+        if not noise or epsilon_of(plan(noise), delta) > epsilon:
+            noise = calibrate(plan, epsilon, delta)
+    return noise

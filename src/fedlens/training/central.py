@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedlens.data.client import Client
+from fedlens.data.client import Client, as_client
 from fedlens.data.dataset import Split
 from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, LocalRun, threads
+from fedlens.training.loop import Draws, threads
 from fedlens.training.losses import Loss, default_loss
 from fedlens.training.prediction import predict
+from fedlens.training.private import PrivateSteps, local_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,10 @@ class EpochRecord:
         epoch: from 1.
         seconds: wall-clock time, evaluation included.
         evaluation_seconds: of it, spent on the validation split.
-        train_loss, train_accuracy: over the epoch while the weights moved, as Keras reports them.
+        train_loss, train_accuracy: over the epoch while the weights moved, as Keras reports them;
+            NaN and None under privacy.
         validation: figures at the end of the epoch, or None without a validation split.
+        not_finite: examples whose gradient was not finite and counted as zero, under privacy.
     """
 
     epoch: int
@@ -38,6 +41,7 @@ class EpochRecord:
     train_loss: float
     train_accuracy: float | None
     validation: Evaluation | None
+    not_finite: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -75,7 +79,9 @@ def train_centrally(
     local: LocalTraining,
     seed: int = 0,
     loss: Loss | None = None,
-    validation: Split | None = None,
+    validation: Split | Client | None = None,
+    privacy: PrivateSteps | None = None,
+    afford: Callable[[int], bool] | None = None,
     resume_from: CentralCheckpoint | None = None,
     checkpoint: Callable[[CentralCheckpoint, EpochRecord], None] | None = None,
 ) -> CentralResult:
@@ -91,23 +97,28 @@ def train_centrally(
         seed: root seed, at least 0.
         loss: one value per example; by default cross-entropy (binary for label rows).
         validation: measured after each epoch.
+        privacy: makes every step private (DP-SGD); epoch k is period k - 1 of its mechanism.
+        afford: called with an epoch's number before its first step, to charge for it; False ends
+            the training there.
         resume_from: a checkpoint of the same training.
         checkpoint: called after each epoch with what is needed to go on from there.
 
     Raises:
         ConfigError: ``local.epochs`` is not one number.
-        ModelError: see :class:`fedlens.models.FlatParameters`.
+        ModelError: see :class:`fedlens.models.FlatParameters`; under privacy also a network with
+            BatchNorm.
     """
     if not isinstance(local.epochs, int):
         raise ConfigError(
             f"local.epochs is {local.epochs!r}, expected one whole number for central training."
         )
     loss = loss or default_loss
-    client = Client(examples.images, examples.labels) if isinstance(examples, Split) else examples
+    client = as_client(examples)
+    held_out = None if validation is None else as_client(validation)
     trained = copy.deepcopy(model)
     flat = FlatParameters(trained)
     draws = Draws(seed, round=1, client=0)
-    run = LocalRun(flat, client, local, loss, draws, epochs=local.epochs)
+    run = local_run(flat, client, local, loss, draws, privacy, epochs=local.epochs)
     done = 0
     if resume_from is not None:
         flat.load_state(resume_from.state)
@@ -116,14 +127,16 @@ def train_centrally(
     history = []
     for number in range(done + 1, local.epochs + 1):
         started = time.perf_counter()
+        if afford is not None and not afford(number):
+            break
         with threads(local.threads):
             figures = run.epoch(number)
         trained_at = time.perf_counter()
         evaluation = None
-        if validation is not None:
-            outputs = predict(trained, validation.images)
-            losses = loss(outputs, validation.labels)
-            evaluation = evaluate_logits(outputs, validation.labels, losses=losses)
+        if held_out is not None:
+            outputs = predict(trained, held_out.inputs)
+            losses = loss(outputs, held_out.targets)
+            evaluation = evaluate_logits(outputs, held_out.targets, losses=losses)
         now = time.perf_counter()
         record = EpochRecord(
             epoch=number,
@@ -132,6 +145,7 @@ def train_centrally(
             train_loss=figures.loss,
             train_accuracy=figures.accuracy,
             validation=evaluation,
+            not_finite=figures.not_finite,
         )
         history.append(record)
         if checkpoint is not None:

@@ -33,11 +33,14 @@ class EpochFigures:
         steps: optimiser steps.
         loss: mean loss per example.
         accuracy: share of right answers, or None where the targets are not class numbers.
+        not_finite: examples whose gradient was not finite and counted as zero; only looked for
+            where each example is clipped.
     """
 
     steps: int
     loss: float
     accuracy: float | None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,13 +163,16 @@ class LocalRun:
             gradient.add_(correction.tilt)
 
     def _order(self, draws: dict[str, int]) -> Tensor:
+        positions = self._positions(draws)
+        return positions if self._client.indices is None else self._client.indices[positions]
+
+    def _positions(self, draws: dict[str, int]) -> Tensor:
+        """Return the client's examples in the order of an epoch."""
         count = len(self._client)
         if self._settings.batch_size is None:
-            positions = torch.arange(count)
-        else:
-            stream = generator(self._draws.seed, Purpose.LOCAL_TRAINING, **draws)
-            positions = torch.from_numpy(stream.permutation(count))
-        return positions if self._client.indices is None else self._client.indices[positions]
+            return torch.arange(count)
+        stream = generator(self._draws.seed, Purpose.LOCAL_TRAINING, **draws)
+        return torch.from_numpy(stream.permutation(count))
 
 
 def forward(

@@ -17,8 +17,9 @@ import torch
 
 from fedlens.data import ImageDataset
 from fedlens.errors import ConfigError, FedlensError
+from fedlens.experiment.modes import Event, Watcher
 from fedlens.experiment.opened import find_dataset
-from fedlens.experiment.run import Event, Watcher, resume_run, start_run
+from fedlens.experiment.run import resume_run, start_run
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study.grid import Cell
 from fedlens.experiment.study.summary import FINISHED, cell_state

@@ -29,6 +29,7 @@ class FedAvg(Algorithm):
     """
 
     name: ClassVar[str] = "fedavg"
+    uses_each_update: ClassVar[bool] = False
     server_lr: float = 1.0
     aggregation: Aggregation = MEAN
 

@@ -28,6 +28,7 @@ class FedAvgM(Algorithm):
     """
 
     name: ClassVar[str] = "fedavgm"
+    uses_each_update: ClassVar[bool] = False
     server_lr: float = 1.0
     momentum: float = 0.9
     aggregation: Aggregation = MEAN

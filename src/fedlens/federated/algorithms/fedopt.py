@@ -33,6 +33,7 @@ class AdaptiveServer(Algorithm):
         ConfigError: a parameter that it cannot have.
     """
 
+    uses_each_update: ClassVar[bool] = False
     server_lr: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99

@@ -1,0 +1,260 @@
+"""What a run promises: its mechanisms from the configuration, and its ledger."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedlens.data import ImageDataset, Partition
+from fedlens.errors import ConfigError, RunError
+from fedlens.experiment.config import Config
+from fedlens.experiment.run_directory import RunDirectory
+from fedlens.federated.cohort import choose_cohort, cohort_size, local_epochs
+from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
+from fedlens.privacy.accounting import Release, epsilon_of, merged
+from fedlens.privacy.adaptive_clip import AdaptiveClip
+from fedlens.privacy.ledger import Ledger, Terms
+from fedlens.privacy.mechanism import Mechanism, common_noise
+from fedlens.privacy.schedule import NoiseSchedule
+from fedlens.privacy.sources import SecureSource, SeededSource
+
+EVERY_CLIENT = "every client"
+POOLED = "all images"
+
+Plan = Callable[[Mechanism], list[Release]]
+
+
+@dataclass(frozen=True)
+class Account:
+    """One line of the ledger, before anything is spent.
+
+    Attributes:
+        name: of a client, or of all.
+        mechanism: by which it is spent.
+        plan: everything that the whole training is going to release of it.
+    """
+
+    name: str
+    mechanism: Mechanism
+    plan: tuple[Release, ...]
+
+
+def private(config: Config) -> bool:
+    """Return whether the configuration asks for privacy."""
+    return config.privacy.mechanism != "none"
+
+
+def accounts_of(config: Config, dataset: ImageDataset, clients: Partition | None) -> list[Account]:
+    """Return the accounts of a run, their noise calibrated to its budget if it names no noise.
+
+    Args:
+        config: with a mechanism.
+        dataset: as configured.
+        clients: the partition; None in mode ``central``.
+
+    Raises:
+        ConfigError: a mechanism that cannot be with these clients, or a budget that cannot be met.
+    """
+    section = config.privacy
+    drafts = _drafts(config, dataset, clients)
+    noise = section.noise_multiplier
+    if noise is None:
+        assert section.epsilon is not None
+        plans = [
+            lambda scale, plan=plan, mechanism=mechanism: plan(mechanism.with_noise(scale))
+            for _, mechanism, plan in drafts
+        ]
+        noise = common_noise(plans, section.epsilon, section.delta)
+    return [
+        Account(name, mechanism.with_noise(noise), merged(plan(mechanism.with_noise(noise))))
+        for name, mechanism, plan in drafts
+    ]
+
+
+def _drafts(
+    config: Config, dataset: ImageDataset, clients: Partition | None
+) -> list[tuple[str, Mechanism, Plan]]:
+    section, local = config.privacy, config.local_training()
+    common = {
+        "clip_norm": section.clip_norm,
+        "noise_multiplier": 0.0,
+        "schedule": NoiseSchedule(section.schedule, section.schedule_end),
+        "sampling": section.sampling,
+    }
+    if clients is None:
+        count = len(dataset.train)
+        assert isinstance(local.epochs, int)
+        mechanism = _of_examples("The training set", count, local.batch_size, local.epochs, common)
+        return [(POOLED, mechanism, Mechanism.plan)]
+    rounds, sizes = config.federation.rounds, [len(client) for client in clients]
+    cohort = config.cohort()
+    if section.mechanism == "dp-fedavg":
+        mechanism = Mechanism(
+            unit="client",
+            population=len(sizes),
+            expected=cohort_size(cohort, len(sizes)),
+            periods=rounds,
+            placement=section.placement,
+            **common,  # type: ignore[arg-type]
+        )
+        if section.placement != "local":
+            return [(EVERY_CLIENT, mechanism, Mechanism.plan)]
+        mechanism = replace(mechanism, sampling="fixed")  # who sends is seen: nothing is amplified
+    work = _work(config, len(sizes))
+    names = [name or f"client {number}" for number, name in enumerate(clients.names)]
+    drafts: list[tuple[str, Mechanism, Plan]] = []
+    for number, size in enumerate(sizes):
+        if section.mechanism == "dp-sgd":
+            who = f"The client '{names[number]}'"
+            mechanism = _of_examples(who, size, local.batch_size, rounds, common)
+
+        def plan(made: Mechanism, done: Mapping[int, int] = work[number]) -> list[Release]:
+            times = done if made.unit == "example" else dict.fromkeys(done, 1)
+            return [
+                release
+                for round, count in times.items()
+                for release in made.charges(round - 1) * count
+            ]
+
+        drafts.append((names[number], mechanism, plan))
+    return drafts
+
+
+def _of_examples(
+    who: str, count: int, batch_size: int | None, periods: int, common: Mapping[str, object]
+) -> Mechanism:
+    expected = batch_size or count
+    if expected > count:
+        raise ConfigError(
+            f"{who} has {count:,} images, fewer than the {expected:,} expected in a batch; under "
+            "privacy choose a smaller local.batch_size, or a partition with larger clients."
+        )
+    return Mechanism(
+        unit="example",
+        population=count,
+        expected=expected,
+        periods=periods,
+        steps=-(-count // expected),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def _work(config: Config, clients: int) -> list[dict[int, int]]:
+    """Return for each client: round in which it will take part -> local epochs.
+
+    Cohorts and epochs are drawn from the run's seed, without a look at the data.
+    """
+    local, cohort = config.local_training(), config.cohort()
+    work: list[dict[int, int]] = [{} for _ in range(clients)]
+    for round in range(1, config.federation.rounds + 1):
+        for client in choose_cohort(clients, cohort, config.seed, round):
+            work[client][round] = local_epochs(local, config.seed, round, client)
+    return work
+
+
+class Book:
+    """The ledger of a run at work, and the budget that it keeps to."""
+
+    def __init__(
+        self, directory: RunDirectory, config: Config, accounts: Sequence[Account]
+    ) -> None:
+        """Open the run's ledger, or begin it where the run has not begun.
+
+        Raises:
+            RunError: the ledger is gone, was changed, or is of other accounts.
+        """
+        self._budget = config.privacy.epsilon
+        self._plans = {account.name: account.plan for account in accounts}
+        self._names = [account.name for account in accounts]
+        terms = terms_of(config, accounts[0].mechanism)
+        path = directory.ledger_file
+        if not path.exists():
+            if directory.checkpoint_files():
+                raise RunError(
+                    f"{path} is gone, so that what the run has spent is not known; put it back, or "
+                    "start a new run."
+                )
+            units = {account.name: account.mechanism.population for account in accounts}
+            self.ledger = Ledger.create(path, terms, units)
+            return
+        self.ledger = Ledger.open(path)
+        if self.ledger.terms != terms or set(self.ledger.units) != set(self._names):
+            raise RunError(
+                f"{path} is the ledger of another run; put back the one that belongs here."
+            )
+
+    def afford(self, charges: Mapping[str, Sequence[Release]]) -> bool:
+        """Charge, or return False and charge nothing where that would exceed the budget."""
+        if self._budget is not None and not all(
+            self._within(name, releases) for name, releases in charges.items()
+        ):
+            return False
+        self.ledger.charge(charges)
+        return True
+
+    def afford_clients(self, charges: Mapping[int, Sequence[Release]]) -> bool:
+        """Do the same for charges by client number."""
+        if self._names == [EVERY_CLIENT]:
+            return self.afford({EVERY_CLIENT: next(iter(charges.values()))})
+        return self.afford({self._names[client]: some for client, some in charges.items()})
+
+    def summary(self) -> dict[str, Any]:
+        """Return the worst account's epsilon so far, with all that belongs to such a number."""
+        worst = self.ledger.worst()
+        return {
+            "epsilon": self.ledger.epsilon(worst),
+            "delta": self.ledger.terms.delta,
+            "unit": self.ledger.terms.unit,
+            "account": worst,
+            "releases": self.ledger.steps(worst),
+        }
+
+    def _within(self, name: str, releases: Sequence[Release]) -> bool:
+        assert self._budget is not None
+        after = merged([*self.ledger.releases(name), *releases])
+        planned = {(r.noise_multiplier, r.rate): r.count for r in self._plans[name]}
+        # no more of anything than a plan that is within the budget: nothing to work out
+        inside = all(r.count <= planned.get((r.noise_multiplier, r.rate), 0) for r in after)
+        delta = self.ledger.terms.delta
+        if inside and epsilon_of(self._plans[name], delta) <= self._budget:
+            return True
+        return epsilon_of(after, delta) <= self._budget
+
+
+def terms_of(config: Config, mechanism: Mechanism) -> Terms:
+    """Return the terms that a run's ledger opens with."""
+    section = config.privacy
+    source = SeededSource(config.seed) if section.seeded else SecureSource()
+    return Terms(
+        mechanism=section.mechanism,
+        unit=mechanism.unit,
+        relation=mechanism.relation,
+        delta=section.delta,
+        budget=section.epsilon,
+        source=source.description,
+        guarantee=source.guarantee,
+    )
+
+
+def federated_privacy(config: Config, accounts: Sequence[Account], book: Book) -> Privacy:
+    """Return what the federation asks of privacy."""
+    section = config.privacy
+    if section.mechanism == "dp-sgd":
+        return ExamplePrivacy(
+            tuple(account.mechanism for account in accounts),
+            book.afford_clients,
+            seeded=section.seeded,
+        )
+    adaptive = None
+    if section.clip_quantile is not None:
+        expected = accounts[0].mechanism.expected
+        adaptive = AdaptiveClip(
+            section.clip_quantile,
+            section.clip_rate,
+            expected / 20 if section.count_noise is None else section.count_noise,
+        )
+    return ClientPrivacy(
+        accounts[0].mechanism,
+        adaptive,
+        book.afford_clients,
+        seed=config.seed if section.seeded else None,
+    )

@@ -1,0 +1,294 @@
+"""Differential privacy in a federation: whose data it hides decides where it acts.
+
+Example-level privacy acts inside each client, which takes private steps and trusts nobody; client-level
+privacy acts where the updates of a secret sample of clients are added up. Both say what a round
+releases *before* it is made.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedlens.errors import ConfigError, ModelError
+from fedlens.federated.aggregation import Mean
+from fedlens.federated.algorithm import Algorithm, Update
+from fedlens.federated.faults import Screening
+from fedlens.models.vector import FlatParameters
+from fedlens.privacy.accounting import Release
+from fedlens.privacy.adaptive_clip import AdaptiveClip
+from fedlens.privacy.mechanism import Mechanism, Unit
+from fedlens.privacy.noise import release
+from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
+from fedlens.randomness import Purpose
+from fedlens.training.private import Augmentation, PrivateSteps
+
+Afford = Callable[[Mapping[int, Sequence[Release]]], bool]
+"""Called with client number -> what a round is about to release of it; charges it, or returns False
+where that would exceed a budget. Under client-level privacy every client is in it."""
+
+
+class Privacy:
+    """What a round asks of privacy; this one hides nothing, and updates travel as they are.
+
+    Attributes:
+        unit: what is hidden, one ``example`` or one ``client``; None for nothing.
+        hides_cohort: who took part in a round is secret, and so is every figure of a client.
+        expected: clients that a secret cohort is expected to have: what traffic is reported for.
+    """
+
+    unit: ClassVar[Unit | None] = None
+    hides_cohort: bool = False
+    expected: int = 0
+
+    def check(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
+        """Raise ``ConfigError`` where it would not be sound with these clients and this algorithm."""
+        return
+
+    def sample(self, round: int) -> list[int] | None:
+        """Return the cohort of a round, ascending; None where privacy has no say in it."""
+        return None
+
+    def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
+        """Charge for a round before it begins; return False where the budget does not allow it.
+
+        Args:
+            round: from 1.
+            epochs: client of the cohort -> local epochs.
+        """
+        return True
+
+    def steps(self, round: int, client: int) -> PrivateSteps | None:
+        """Return how a client's steps are made private; None where they are not."""
+        return None
+
+    def combine(
+        self, round: int, start: Tensor, updates: Sequence[Update], clip_norm: float | None
+    ) -> tuple[Sequence[Update], float | None]:
+        """Return what the algorithm may see of a round's updates, and the next clip norm."""
+        return updates, clip_norm
+
+    def first_clip_norm(self) -> float | None:
+        """Return the clip norm of the first round where it changes from round to round."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class ExamplePrivacy(Privacy):
+    """Each client takes private steps (DP-SGD), so that each of its examples is hidden from all.
+
+    An example lies at one client, so that the federation's epsilon is its worst client's. A client's
+    size is taken to be public. Who takes part in a round is seen by the server and amplifies nothing.
+
+    Attributes:
+        mechanisms: one a client; a period is a round, charged once for each local epoch.
+        afford_: see :data:`Afford`.
+        seeded: draw samples and noise from the federation's seed: repeatable, without guarantee.
+        views, augmentation: see :class:`PrivateSteps`.
+    """
+
+    unit: ClassVar[Unit | None] = "example"
+    mechanisms: tuple[Mechanism, ...]
+    afford_: Afford | None = None
+    seeded: bool = False
+    views: int = 1
+    augmentation: Augmentation | None = None
+
+    def check(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
+        """Raise ``ConfigError`` for another number or size of clients, or an unsound algorithm."""
+        populations = tuple(mechanism.population for mechanism in self.mechanisms)
+        if populations != tuple(sizes):
+            raise ConfigError(
+                f"The privacy mechanisms are for clients of {populations} examples, but the clients "
+                f"have {tuple(sizes)}."
+            )
+        if algorithm.observes == "start-gradient":
+            raise ConfigError(
+                f"{algorithm.name} asks each client for its full gradient, which no clipping or noise "
+                "protects; for scaffold choose control = 'mean-gradient', which is made from the "
+                "private steps."
+            )
+
+    def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
+        """Charge each client of the cohort for its local epochs."""
+        if self.afford_ is None:
+            return True
+        return self.afford_(
+            {
+                client: self.mechanisms[client].charges(round - 1) * count
+                for client, count in epochs.items()
+            }
+        )
+
+    def steps(self, round: int, client: int) -> PrivateSteps:
+        """Return the client's mechanism in this round."""
+        return PrivateSteps(
+            self.mechanisms[client], round - 1, self.seeded, self.views, self.augmentation
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ClientPrivacy(Privacy):
+    """Updates of a sample of clients, clipped and added up with noise: DP-FedAvg.
+
+    McMahan, Ramage, Talwar and Zhang 2018, "Learning differentially private recurrent language
+    models", with uniform weights and the fixed denominator q N; the algorithm then sees one update,
+    the noisy mean. It hides whether any one client took part, with all that it holds.
+
+    Attributes:
+        mechanism: a period is a round; its population is all clients.
+        adaptive: lets the clip norm follow a quantile, from the mechanism's as the first.
+        afford_: see :data:`Afford`.
+        seed: root seed of samples and noise, repeatable and so without guarantee; None draws them
+            from the operating system.
+    """
+
+    unit: ClassVar[Unit | None] = "client"
+    mechanism: Mechanism
+    adaptive: AdaptiveClip | None = None
+    afford_: Afford | None = None
+    seed: int | None = None
+
+    @property
+    def hides_cohort(self) -> bool:  # type: ignore[override]
+        """Sampling amplifies only while it is secret; noise of one's own needs no secret."""
+        return self.mechanism.placement != "local"
+
+    @property
+    def expected(self) -> int:  # type: ignore[override]
+        """Return the mechanism's."""
+        return self.mechanism.expected
+
+    def check(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
+        """Raise ``ConfigError`` for another number of clients, or an unsound algorithm."""
+        mechanism = self.mechanism
+        if mechanism.population != len(sizes):
+            raise ConfigError(
+                f"The privacy mechanism is for {mechanism.population:,} clients, but there are "
+                f"{len(sizes):,}."
+            )
+        if mechanism.placement == "distributed":
+            raise ConfigError(
+                "privacy.placement is 'distributed': shares of noise protect only inside secure "
+                "aggregation, which this federation does not have; choose 'server' or 'local'."
+            )
+        if algorithm.uses_each_update:
+            raise ConfigError(
+                f"{algorithm.name} uses each client's own update or message, of which client-level "
+                "privacy shows it only the noisy mean; choose fedavg, fedprox, fedavgm, fedadagrad, "
+                "fedadam or fedyogi."
+            )
+        rule = getattr(algorithm, "aggregation", None)
+        if not isinstance(rule, Mean):
+            raise ConfigError(
+                f"federation.aggregation is {type(rule).__name__}, but under client-level privacy only "
+                "the mean has a sensitivity that is known: choose 'mean'."
+            )
+        if self.adaptive is not None:
+            if mechanism.placement == "local":
+                raise ConfigError(
+                    "privacy.clip_quantile is set, but with local noise nobody may count how many "
+                    "updates were clipped; leave it out."
+                )
+            for period in range(mechanism.periods):
+                self.adaptive.sum_multiplier(mechanism.multiplier(period))
+
+    def first_clip_norm(self) -> float | None:
+        """Return the mechanism's clip norm."""
+        return self.mechanism.clip_norm
+
+    def sample(self, round: int) -> list[int] | None:
+        """Return a Poisson sample of the clients; None where the cohort has a fixed size."""
+        if self.mechanism.sampling != "poisson":
+            return None
+        source = self._source(round, 0)
+        chosen = source.poisson_sample(self.mechanism.population, self.mechanism.rate)
+        return [int(client) for client in chosen]
+
+    def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
+        """Charge every client, in the sample or not; with local noise those that send."""
+        if self.afford_ is None:
+            return True
+        local = self.mechanism.placement == "local"
+        at_risk = epochs if local else range(self.mechanism.population)
+        charges = self.mechanism.charges(round - 1)
+        return self.afford_(dict.fromkeys(at_risk, charges))
+
+    def combine(
+        self, round: int, start: Tensor, updates: Sequence[Update], clip_norm: float | None
+    ) -> tuple[Sequence[Update], float | None]:
+        """Return the noisy mean as one update; see the class."""
+        mechanism, clip = self.mechanism, clip_norm or self.mechanism.clip_norm
+        multiplier = mechanism.multiplier(round - 1)
+        if self.adaptive is not None:
+            multiplier = self.adaptive.sum_multiplier(multiplier)
+        std = multiplier * clip
+        old = start.to(torch.float64)
+        total = torch.zeros_like(old)
+        short = 0.0
+        for update in updates:
+            difference = update.weights.to(torch.float64) - old
+            length = float(difference.norm())
+            if length > clip:
+                difference.mul_(clip / length)
+            short += 0.5 if length <= clip else -0.5
+            if mechanism.placement == "local":
+                difference = release(difference, std, self._source(round, 2 + update.client))
+            total.add_(difference)
+        noise = self._source(round, 1)
+        if mechanism.placement == "server":
+            total = release(total, std, noise)
+        new = old + total / mechanism.expected
+        if self.adaptive is not None:
+            count = short + float(noise.gaussian(1, self.adaptive.count_noise, torch.float64))
+            clip = self.adaptive.next_clip(clip, count, mechanism.expected)
+        return [Update(client=0, examples=1, steps=1, weights=new, planned=1)], clip
+
+    def _source(self, round: int, use: int) -> RandomSource:
+        """Return a source for the sample (0), the server's noise (1) or a client's own (from 2)."""
+        if self.seed is None:
+            return SecureSource()
+        return SeededSource(self.seed, int(Purpose.PRIVACY), round, use)
+
+
+def check_network(flat: FlatParameters) -> None:
+    """Refuse a network that learns something of its examples beside its parameters.
+
+    Raises:
+        ModelError: it has buffers that travel, such as BatchNorm's running statistics.
+    """
+    if flat.buffers:
+        raise ModelError(
+            "The network keeps statistics of the examples in its buffers (as BatchNorm does), which no "
+            "clipping or noise protects; under privacy use GroupNorm or no normalisation."
+        )
+
+
+def check_privacy(
+    privacy: Privacy,
+    algorithm: Algorithm,
+    sizes: Sequence[int],
+    screening: Screening,
+    minimum_cohort: int,
+) -> None:
+    """Refuse rules of a federation that privacy's accounting does not cover.
+
+    Raises:
+        ConfigError: see :meth:`Privacy.check`; or a rule that depends on who was sampled, or on how
+            long the updates are, under client-level privacy.
+    """
+    privacy.check(algorithm, sizes)
+    if not isinstance(privacy, ClientPrivacy):
+        return
+    if minimum_cohort:
+        raise ConfigError(
+            "federation.minimum_cohort is set, but repeating small rounds would change who is sampled "
+            "with which probability; under client-level privacy leave it 0."
+        )
+    if screening.far_off != "keep":
+        raise ConfigError(
+            f"federation.far_off is '{screening.far_off}', which compares private updates with each "
+            "other; under client-level privacy every update is clipped: leave it 'keep'."
+        )

@@ -1,0 +1,184 @@
+"""The step loop of DP-SGD: Poisson-sampled batches, clipped examples, noise on their sum.
+
+Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1, with the batch's *expected*
+size as the denominator. What a step samples, clips and adds is what the client's mechanism says.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedlens.data.client import Client
+from fedlens.errors import ConfigError
+from fedlens.models.vector import FlatParameters
+from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.noise import release
+from fedlens.privacy.per_example import PerExampleClipper
+from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
+from fedlens.randomness import Purpose, torch_seed
+from fedlens.training.local import LocalTraining
+from fedlens.training.loop import (
+    Correction,
+    Draws,
+    EpochFigures,
+    LocalRun,
+    as_inputs,
+    local_torch_seed,
+)
+from fedlens.training.losses import Loss
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""(N, C, H, W) float images and a generator -> as many images, changed at random."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrivateSteps:
+    """How the steps of one client's work are made private.
+
+    Attributes:
+        mechanism: of this client; its population is the client's number of examples.
+        period: the period of the mechanism that all of the work lies in (a round of a federation);
+            None where each epoch is a period of its own.
+        seeded: draw samples and noise from the run's seed: repeatable, and so without guarantee.
+        views: randomly changed copies of each example whose mean gradient is clipped.
+        augmentation: makes them; needed where ``views`` is more than 1.
+    """
+
+    mechanism: Mechanism
+    period: int | None = None
+    seeded: bool = False
+    views: int = 1
+    augmentation: Augmentation | None = None
+
+    def source(self, draws: Draws) -> RandomSource:
+        """Return where this client's samples and noise of this round come from."""
+        if self.seeded:
+            return SeededSource(draws.seed, int(Purpose.PRIVACY), draws.round, draws.client)
+        return SecureSource()
+
+
+class PrivateRun(LocalRun):
+    """A client's work in which each step is a release of its mechanism.
+
+    Its figures of loss and accuracy are NaN and None: they would be measured on the private examples,
+    and nothing protects them.
+    """
+
+    def __init__(
+        self,
+        flat: FlatParameters,
+        client: Client,
+        settings: LocalTraining,
+        loss: Loss,
+        draws: Draws,
+        privacy: PrivateSteps,
+        *,
+        correction: Correction | None = None,
+        epochs: int = 1,
+        gradient_sum: Tensor | None = None,
+        most_steps: int | None = None,
+    ) -> None:
+        """Prepare; see :class:`LocalRun`. ``gradient_sum`` adds up the *noisy* gradients.
+
+        Raises:
+            ModelError: a network with batch statistics.
+            ConfigError: the mechanism is not that of this client.
+        """
+        super().__init__(
+            flat,
+            client,
+            settings,
+            loss,
+            draws,
+            correction=correction,
+            epochs=epochs,
+            gradient_sum=gradient_sum,
+            most_steps=most_steps,
+        )
+        mechanism = privacy.mechanism
+        if mechanism.unit != "example" or mechanism.population != len(client):
+            raise ConfigError(
+                f"A mechanism for {mechanism.population:,} {mechanism.unit}s was given to a client of "
+                f"{len(client):,} examples."
+            )
+        self._privacy = privacy
+        self._source = privacy.source(draws)
+        self._clipper = PerExampleClipper(
+            flat.model, loss, clip_norm=mechanism.clip_norm, multiplicity=privacy.views
+        )
+        self._sum = torch.zeros_like(flat.vector)
+
+    def epoch(self, number: int) -> EpochFigures:
+        """Take the steps of local epoch ``number``, from 1; see :meth:`LocalRun.epoch`."""
+        mechanism, flat = self._privacy.mechanism, self._flat
+        period = number - 1 if self._privacy.period is None else self._privacy.period
+        std = mechanism.noise_std(period)
+        draws = {"round": self._draws.round, "client": self._draws.client, "epoch": number}
+        seed = torch_seed(self._draws.seed, Purpose.DROPOUT, **draws)
+        changes = torch.Generator().manual_seed(
+            torch_seed(self._draws.seed, Purpose.AUGMENTATION, **draws)
+        )
+        taken = bad = 0
+        flat.model.train()
+        with local_torch_seed(seed):
+            for rows in self._samples(draws)[: self._steps_left]:
+                self._set_rate((number - 1) * self._per_epoch + taken)
+                inputs, targets = self._client.take(rows)
+                seen = self._clipper.clipped_sum(
+                    self._views(inputs, changes), targets, self._sum.zero_()
+                )
+                flat.gradient.copy_(release(self._sum, std, self._source))
+                flat.gradient.div_(mechanism.expected)
+                self._correct()
+                self._optimizer.step()
+                bad += seen.not_finite
+                taken += 1
+        if self._steps_left is not None:
+            self._steps_left -= taken
+        return EpochFigures(taken, math.nan, None, bad)
+
+    def _samples(self, draws: dict[str, int]) -> list[Tensor]:
+        """Return the positions of each step's sample."""
+        mechanism, count = self._privacy.mechanism, len(self._client)
+        if mechanism.sampling == "poisson":
+            return [
+                torch.from_numpy(self._source.poisson_sample(count, mechanism.rate))
+                for _ in range(mechanism.steps)
+            ]
+        return list(self._positions(draws).split(mechanism.expected))
+
+    def _views(self, inputs: Tensor, changes: torch.Generator) -> Tensor:
+        inputs = as_inputs(inputs, self._flat.vector.dtype)
+        if self._privacy.augmentation is None:
+            return inputs
+        views = self._privacy.views
+        changed: Tensor = self._privacy.augmentation(inputs.repeat_interleave(views, 0), changes)
+        return changed if views == 1 else changed.unflatten(0, (len(inputs), views))
+
+
+def local_run(
+    flat: FlatParameters,
+    client: Client,
+    settings: LocalTraining,
+    loss: Loss,
+    draws: Draws,
+    privacy: PrivateSteps | None,
+    *,
+    correction: Correction | None = None,
+    epochs: int = 1,
+    gradient_sum: Tensor | None = None,
+    most_steps: int | None = None,
+) -> LocalRun:
+    """Return the client's work, private or not; see :class:`LocalRun` and :class:`PrivateRun`."""
+    if privacy is None:
+        return LocalRun(
+            flat, client, settings, loss, draws,
+            correction=correction, epochs=epochs, gradient_sum=gradient_sum, most_steps=most_steps,
+        )  # fmt: skip
+    return PrivateRun(
+        flat, client, settings, loss, draws, privacy,
+        correction=correction, epochs=epochs, gradient_sum=gradient_sum, most_steps=most_steps,
+    )  # fmt: skip
