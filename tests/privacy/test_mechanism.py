@@ -9,7 +9,7 @@ import pytest
 from fedlens.errors import ConfigError
 from fedlens.privacy.accounting import Release, epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
-from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, common_noise
+from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
 
 DP_SGD = Mechanism("example", 60_000, 600, 0.5, 2.0, periods=3, steps=100)
@@ -70,21 +70,6 @@ def test_a_schedule_is_charged_as_it_is_added() -> None:
     ]
     for period, release in enumerate(falling.plan()):
         assert falling.noise_std(period) == release.noise_multiplier * falling.clip_norm
-
-
-def test_calibration_keeps_the_dearest_client_in_the_budget() -> None:
-    """Two clients with the same batch: the smaller is sampled more often, and decides."""
-    small = Mechanism("example", 1000, 100, 1.0, 0.0, periods=5, steps=10)
-    large = Mechanism("example", 5000, 100, 1.0, 0.0, periods=5, steps=50)
-    plans = [
-        lambda noise, mechanism=mechanism: mechanism.with_noise(noise).plan()
-        for mechanism in (large, small, large)
-    ]
-    noise = common_noise(plans, 2.0, 1e-5)
-    spent = [epsilon_of(mechanism.with_noise(noise).plan(), 1e-5) for mechanism in (small, large)]
-    with pytest.raises(ConfigError, match="no training step"):
-        common_noise([lambda _: []], 2.0, 1e-5)
-    assert spent[1] < spent[0] <= 2.0 and spent[0] == pytest.approx(2.0, rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from fedlens.cli.options import Json, RunPath
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
 from fedlens.privacy.accounting import attack_bound, epsilon_of
+from fedlens.privacy.accounting import calibrate as find_noise
 from fedlens.privacy.ledger import Ledger
-from fedlens.privacy.mechanism import Mechanism, common_noise
+from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
 
 privacy = typer.Typer(
@@ -87,7 +88,7 @@ def calibrate(
         fedlens privacy calibrate --epsilon 1 --units 5400 --expected 512 --periods 20 --schedule linear
     """
     plan = _mechanism(unit, units, expected, periods, 1.0, sampling, placement, schedule, end)
-    noise = common_noise([lambda scale: plan.with_noise(scale).plan()], epsilon, delta)
+    noise = find_noise(lambda scale: plan.with_noise(scale).plan(), epsilon, delta)
     _show(plan.with_noise(noise), delta, json)
 
 

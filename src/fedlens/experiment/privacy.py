@@ -10,10 +10,10 @@ from fedlens.experiment.config import Config
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated.cohort import choose_cohort, cohort_size, local_epochs
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
-from fedlens.privacy.accounting import Release, epsilon_of, merged
+from fedlens.privacy.accounting import Release, calibrate_each, epsilon_of, merged
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.ledger import Ledger, Terms
-from fedlens.privacy.mechanism import Mechanism, common_noise
+from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.privacy.sources import SecureSource, SeededSource
 
@@ -37,6 +37,11 @@ class Account:
     mechanism: Mechanism
     plan: tuple[Release, ...]
 
+    @property
+    def units(self) -> int:
+        """Return how many examples, or clients, it speaks for."""
+        return 1 if self.mechanism.placement == "local" else self.mechanism.population
+
 
 def private(config: Config) -> bool:
     """Return whether the configuration asks for privacy."""
@@ -44,7 +49,7 @@ def private(config: Config) -> bool:
 
 
 def accounts_of(config: Config, dataset: ImageDataset, clients: Partition | None) -> list[Account]:
-    """Return the accounts of a run, their noise calibrated to its budget if it names no noise.
+    """Return the accounts of a run, each one's noise calibrated to the budget if none is named.
 
     Args:
         config: with a mechanism.
@@ -56,18 +61,21 @@ def accounts_of(config: Config, dataset: ImageDataset, clients: Partition | None
     """
     section = config.privacy
     drafts = _drafts(config, dataset, clients)
-    noise = section.noise_multiplier
-    if noise is None:
+    if section.noise_multiplier is None:
         assert section.epsilon is not None
+        # each to its own: the same budget for all lets larger clients add less noise
         plans = [
             lambda scale, plan=plan, mechanism=mechanism: plan(mechanism.with_noise(scale))
             for _, mechanism, plan in drafts
         ]
-        noise = common_noise(plans, section.epsilon, section.delta)
-    return [
-        Account(name, mechanism.with_noise(noise), merged(plan(mechanism.with_noise(noise))))
-        for name, mechanism, plan in drafts
-    ]
+        noises = calibrate_each(plans, section.epsilon, section.delta)
+    else:
+        noises = [section.noise_multiplier] * len(drafts)
+    made = []
+    for (name, mechanism, plan), noise in zip(drafts, noises, strict=True):
+        noisy = mechanism.with_noise(noise)
+        made.append(Account(name, noisy, merged(plan(noisy))))
+    return made
 
 
 def _drafts(
@@ -173,7 +181,7 @@ class Book:
                     f"{path} is gone, so that what the run has spent is not known; put it back, or "
                     "start a new run."
                 )
-            units = {account.name: account.mechanism.population for account in accounts}
+            units = {account.name: account.units for account in accounts}
             self.ledger = Ledger.create(path, terms, units)
             return
         self.ledger = Ledger.open(path)
@@ -235,13 +243,16 @@ def terms_of(config: Config, mechanism: Mechanism) -> Terms:
     )
 
 
-def federated_privacy(config: Config, accounts: Sequence[Account], book: Book) -> Privacy:
-    """Return what the federation asks of privacy."""
+def federated_privacy(
+    config: Config, accounts: Sequence[Account], book: Book | None = None
+) -> Privacy:
+    """Return what the federation asks of privacy; without a book nothing is charged."""
     section = config.privacy
+    afford = None if book is None else book.afford_clients
     if section.mechanism == "dp-sgd":
         return ExamplePrivacy(
             tuple(account.mechanism for account in accounts),
-            book.afford_clients,
+            afford,
             seeded=section.seeded,
         )
     adaptive = None
@@ -255,6 +266,6 @@ def federated_privacy(config: Config, accounts: Sequence[Account], book: Book) -
     return ClientPrivacy(
         accounts[0].mechanism,
         adaptive,
-        book.afford_clients,
+        afford,
         seed=config.seed if section.seeded else None,
     )

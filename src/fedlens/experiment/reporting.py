@@ -19,7 +19,6 @@ from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
 from fedlens.report.content import ReportContent, SeedResult
 
-
 UNEXPLAINED = (
     "{config.model.name} has no convolution whose map {config.explain.method} could show, so that no "
     "decision is explained here."

@@ -16,11 +16,12 @@ from fedlens.experiment.environment import describe_environment
 from fedlens.experiment.features import trainable, whole
 from fedlens.experiment.modes import Event, Job, Watcher, run_central, run_federated, units
 from fedlens.experiment.opened import Run, as_configured, find_dataset, load_run, part_folders
-from fedlens.experiment.privacy import Account, Book, accounts_of, private
+from fedlens.experiment.privacy import Account, Book, accounts_of, federated_privacy, private
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer, has_map
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
-from fedlens.federated.privacy import check_network
+from fedlens.federated.faults import Screening
+from fedlens.federated.privacy import check_network, check_privacy
 from fedlens.files import without_nan, write_json
 from fedlens.models import FlatParameters, build_model
 from fedlens.training.evaluation import Evaluation, evaluate_logits
@@ -159,6 +160,14 @@ def _prepare(config: Config, dataset: ImageDataset) -> Prepared:
     accounts = accounts_of(config, dataset, parts) if private(config) else []
     if accounts:
         check_network(FlatParameters(copy.deepcopy(model)))
+    if accounts and parts is not None:
+        check_privacy(
+            federated_privacy(config, accounts),
+            config.algorithm(),
+            [len(client) for client in parts],
+            Screening(config.federation.far_off),
+            config.federation.minimum_cohort,
+        )
     return Prepared(model, parts, accounts)
 
 

@@ -35,11 +35,13 @@ class Privacy:
 
     Attributes:
         unit: what is hidden, one ``example`` or one ``client``; None for nothing.
-        hides_cohort: who took part in a round is secret, and so is every figure of a client.
+        hides_figures: every figure of a client's own work is secret.
+        hides_cohort: so is who took part in a round.
         expected: clients that a secret cohort is expected to have: what traffic is reported for.
     """
 
     unit: ClassVar[Unit | None] = None
+    hides_figures: ClassVar[bool] = False
     hides_cohort: bool = False
     expected: int = 0
 
@@ -146,6 +148,7 @@ class ClientPrivacy(Privacy):
     """
 
     unit: ClassVar[Unit | None] = "client"
+    hides_figures: ClassVar[bool] = True
     mechanism: Mechanism
     adaptive: AdaptiveClip | None = None
     afford_: Afford | None = None

@@ -199,16 +199,18 @@ class Rounds:
                 f"{self._rules.minimum_cohort} usable updates that it needs, in the last of "
                 f"{attempts} attempts; lower that number, or ask for a larger cohort."
             )
-        hidden = self._rules.privacy.hides_cohort
-        seen = [] if hidden else collected.updates
+        privacy = self._rules.privacy
+        seen = [] if privacy.hides_figures else collected.updates
         drift = divergence(old, [update.weights for update in seen])
         figures: dict[str, float] = {}
-        if collected.updates or hidden:  # an empty sample's noise is a release like any other
+        # an empty secret sample's noise is a release like any other
+        if collected.updates or privacy.hides_cohort:
             self._step(number, collected)
             figures = self._state.figures
-        if hidden:
+        if privacy.hides_figures:
             collected = Collected([], [], [])
-            expected = self._rules.privacy.expected
+        if privacy.hides_cohort:
+            expected = privacy.expected
             sent, received = expected * self._layout.incoming, expected * self._layout.sent_up
         self.round = number
         trained = time.perf_counter()
@@ -221,7 +223,7 @@ class Rounds:
             round=number,
             seconds=now - started,
             evaluation_seconds=now - trained,
-            cohort=[] if hidden else plan.cohort,
+            cohort=[] if privacy.hides_cohort else plan.cohort,
             bytes_down=sent * size,
             bytes_up=received * size,
             train_loss=_mean([r.train_loss for r in used], [r.examples for r in used]),

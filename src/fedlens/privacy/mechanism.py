@@ -5,12 +5,11 @@ accounts asks it what that released. Neither has numbers of its own, so that the
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, calibrate, epsilon_of, merged
+from fedlens.privacy.accounting import Release
 from fedlens.privacy.schedule import NoiseSchedule
 
 Unit = Literal["example", "client"]
@@ -157,32 +156,3 @@ class Mechanism:
     def with_noise(self, multiplier: float) -> "Mechanism":
         """Return the same with another noise multiplier."""
         return replace(self, noise_multiplier=multiplier)
-
-
-def common_noise(
-    plans: Sequence[Callable[[float], Sequence[Release]]], epsilon: float, delta: float
-) -> float:
-    """Return the least noise multiplier with which each of several plans keeps the budget, by PLD.
-
-    Args:
-        plans: noise multiplier -> what is released at it; for instance one a client.
-        epsilon: what the dearest may cost.
-        delta: in (0, 1).
-
-    Raises:
-        ConfigError: a budget that cannot be met, or no plan that releases anything.
-    """
-    kinds = {merged(plan(1.0)): plan for plan in plans}
-    kinds.pop((), None)
-    if not kinds:
-        return calibrate(lambda _: (), epsilon, delta)
-    # The dearest by the quicker accountant is nearly always the dearest, so that the others have
-    # only to be checked.
-    dearest_first = sorted(
-        kinds.values(), key=lambda plan: -epsilon_of(plan(1.0), delta, accountant="rdp")
-    )
-    noise = 0.0
-    for plan in dearest_first:
-        if not noise or epsilon_of(plan(noise), delta) > epsilon:
-            noise = calibrate(plan, epsilon, delta)
-    return noise
