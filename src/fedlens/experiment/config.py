@@ -88,6 +88,11 @@ class Config(Section):
                 f"local.threads is {self.local.threads}, expected 1 in mode 'federated', where "
                 "federation.workers makes use of the processors."
             )
+        if self.mode == "federated" and self.local.averaging:
+            raise ConfigError(
+                f"local.averaging is {self.local.averaging}, expected 0 in mode 'federated': a client's "
+                "average would not be what its algorithm works with."
+            )
         own = SCHEMES[self.partition.scheme]
         for key, default in SCHEME_DEFAULTS.items():
             value = getattr(self.partition, key)
@@ -164,6 +169,7 @@ class Config(Section):
             schedule=local.schedule,
             precision=local.precision,
             threads=local.threads,
+            averaging=local.averaging,
         )
 
     def to_dict(self) -> dict[str, Any]:

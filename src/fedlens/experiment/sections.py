@@ -124,6 +124,13 @@ class LocalSection(Section):
         le=MOST_THREADS,
         description="threads that work on each batch together (mode `central`)",
     )
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an average of the weights over the steps, which is what is measured "
+        "(mode `central`)",
+    )
 
     @field_validator("epochs")
     @classmethod

@@ -186,6 +186,11 @@ def _check(
             f"local.threads is {local.threads}, expected 1 in a federation, where federation.workers "
             "makes use of the processors."
         )
+    if local.averaging:
+        raise ConfigError(
+            f"local.averaging is {local.averaging}, expected 0 in a federation: a client's average "
+            "would not be what its algorithm works with."
+        )
     if isinstance(local.epochs, list) and len(local.epochs) != len(clients):
         raise ConfigError(
             f"local.epochs lists {len(local.epochs)} numbers for {len(clients)} clients, expected "

@@ -4,7 +4,8 @@ Aggregation, clipping, noise, secure aggregation and attacks all speak vectors. 
 the trainable parameters in ``named_parameters`` order, each in row-major order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,19 @@ class FlatParameters:
     def state_length(self) -> int:
         """Length of the vector that travels: the parameters, then the buffers."""
         return len(self) + sum(buffer.numel() for buffer in self.buffers)
+
+    @contextmanager
+    def holding(self, vector: Tensor) -> Iterator[None]:
+        """Let the network compute with ``vector`` (P,) inside the block, and put its own back after."""
+        if vector is self.vector:
+            yield
+            return
+        own = self.vector.clone()
+        self.vector.copy_(vector)
+        try:
+            yield
+        finally:
+            self.vector.copy_(own)
 
     def load_state(self, state: Tensor) -> None:
         """Copy ``state`` (P + buffers,) into the network."""

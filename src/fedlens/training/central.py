@@ -134,7 +134,8 @@ def train_centrally(
         trained_at = time.perf_counter()
         evaluation = None
         if held_out is not None:
-            outputs = predict(trained, held_out.inputs)
+            with flat.holding(run.average):
+                outputs = predict(trained, held_out.inputs)
             losses = loss(outputs, held_out.targets)
             evaluation = evaluate_logits(outputs, held_out.targets, losses=losses)
         now = time.perf_counter()
@@ -152,6 +153,7 @@ def train_centrally(
             state = torch.empty(flat.state_length, dtype=flat.vector.dtype)
             flat.save_state(state)
             checkpoint(CentralCheckpoint(number, state, run.state()), record)
+    flat.vector.copy_(run.average)
     result = copy.deepcopy(model)
     result.load_state_dict(trained.state_dict())
     return CentralResult(result, history)

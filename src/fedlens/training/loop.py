@@ -104,14 +104,20 @@ class LocalRun:
         self._planned = epochs * self._per_epoch
         self._gradient_sum = gradient_sum
         self._steps_left = most_steps
+        self._average = WeightAverage(flat.vector, settings.averaging)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's memory; the parameters are in the flat vector."""
-        return optimizer_state(self._optimizer)
+        return {**optimizer_state(self._optimizer), **self._average.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up the optimiser's memory that :meth:`state` returned."""
-        restore_optimizer(self._optimizer, state)
+        restore_optimizer(self._optimizer, self._average.restore(state))
+
+    @property
+    def average(self) -> Tensor:
+        """The averaged weights (P,) where the settings ask for them, else the weights."""
+        return self._average.vector
 
     def epoch(self, number: int) -> EpochFigures:
         """Train for one pass over the client's examples; ``number`` counts from 1.
@@ -136,6 +142,7 @@ class LocalRun:
                 losses.sum().div(len(rows)).backward()
                 self._correct()
                 self._optimizer.step()
+                self._average.update()
                 steps += 1
                 seen += len(rows)
                 total_loss += float(losses.detach().sum())
@@ -173,6 +180,45 @@ class LocalRun:
             return torch.arange(count)
         stream = generator(self._draws.seed, Purpose.LOCAL_TRAINING, **draws)
         return torch.from_numpy(stream.permutation(count))
+
+
+class WeightAverage:
+    """An exponential average of weights over the steps (Polyak and Juditsky 1992, in its decaying form).
+
+    After step t, from 0, with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon
+    forgotten: average <- d average + (1 - d) weights.
+    """
+
+    def __init__(self, weights: Tensor, decay: float) -> None:
+        """Average ``weights`` (P,), which change in place; with decay 0 it is the weights themselves."""
+        self._weights = weights
+        self._decay = decay
+        self._steps = 0
+        self.vector = weights.clone() if decay else weights
+
+    def update(self) -> None:
+        """Take the present weights in."""
+        if self._decay:
+            kept = min(self._decay, (1 + self._steps) / (10 + self._steps))
+            self.vector.lerp_(self._weights, 1 - kept)
+            self._steps += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a later run needs to go on; nothing without a decay."""
+        if not self._decay:
+            return {}
+        return {"average": self.vector.clone(), "averaged_steps": torch.tensor(self._steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take up what :meth:`state` returned, and return the rest of ``state``."""
+        if self._decay:
+            self.vector.copy_(state["average"])
+            self._steps = int(state["averaged_steps"])
+        return {
+            name: value
+            for name, value in state.items()
+            if name not in ("average", "averaged_steps")
+        }
 
 
 def forward(

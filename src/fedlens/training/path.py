@@ -38,7 +38,9 @@ def path_length(
             "step would jump past the point that it is pulled to."
         )
     # epochs, batch size and precision have no part in it; a list of epochs could not be a key
-    plain = dataclasses.replace(local, epochs=1, batch_size=None, precision="float32", threads=1)
+    plain = dataclasses.replace(
+        local, epochs=1, batch_size=None, precision="float32", threads=1, averaging=0.0
+    )
     return _path_length(plain, steps, planned or steps, pull)
 
 

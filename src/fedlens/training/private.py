@@ -134,6 +134,7 @@ class PrivateRun(LocalRun):
                 flat.gradient.div_(mechanism.expected)
                 self._correct()
                 self._optimizer.step()
+                self._average.update()
                 bad += seen.not_finite
                 taken += 1
         if self._steps_left is not None:
