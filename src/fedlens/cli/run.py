@@ -32,6 +32,16 @@ def run(
         Path | None,
         typer.Option("--out", help="Run directory to make.", show_default="runs/NAME"),
     ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Privacy budget: hides each example (dp-sgd) unless privacy.mechanism is set.",
+            show_default=False,
+        ),
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of the privacy budget, e.g. 1e-5.", show_default=False)
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version of the same, in seconds.")
     ] = False,
@@ -56,13 +66,18 @@ def run(
         fedlens run --set partition.scheme=classes --set federation.rounds=20 --out runs/two-classes
 
         fedlens run --set dataset.path=scans.npz --set partition.scheme=group
+
+        fedlens run --preset private --epsilon 3 --delta 1e-5
     """
     overrides = list(set_ or [])
     if mode is not None:
         overrides.insert(0, f'mode="{mode}"')
     if preset is None and config is None:
         preset = "first"
-    chosen = load_config(config, preset=preset, overrides=overrides)
+    base = {} if epsilon is None else {"privacy": {"mechanism": "dp-sgd"}}
+    overrides += [] if epsilon is None else [f"privacy.epsilon={epsilon!r}"]
+    overrides += [] if delta is None else [f"privacy.delta={delta!r}"]
+    chosen = load_config(config, preset=preset, overrides=overrides, base=base)
     if quick:
         chosen = quick_values(chosen)
     name = preset if config is None else config.stem

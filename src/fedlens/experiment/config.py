@@ -40,6 +40,7 @@ BELONGINGS = {
     ("local", "optimizer"): ("momentum",),
     ("federation", "algorithm"): ("parameters",),
     ("federation", "aggregation"): ("trim", "byzantine"),
+    ("privacy", "mechanism"): tuple(PrivacySection.model_fields.keys() - {"mechanism"}),
 }
 PRIVACY_BELONGINGS = dict.fromkeys(
     ("placement", "clip_quantile", "clip_rate", "count_noise"), "dp-fedavg"
@@ -90,8 +91,8 @@ class Config(Section):
             )
         if self.mode == "federated" and self.local.averaging:
             raise ConfigError(
-                f"local.averaging is {self.local.averaging}, expected 0 in mode 'federated': a client's "
-                "average would not be what its algorithm works with."
+                f"local.averaging is {self.local.averaging}, expected 0 in mode 'federated': a "
+                "client's average would not be what its algorithm works with."
             )
         own = SCHEMES[self.partition.scheme]
         for key, default in SCHEME_DEFAULTS.items():

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from fedlens.data import ImageDataset, Partition
 from fedlens.data.client import Client
 from fedlens.data.dataset import Split
-from fedlens.models import FixedFeatureNetwork
+from fedlens.experiment.config import Config
+from fedlens.experiment.opened import as_configured
+from fedlens.models import FixedFeatureNetwork, build_model
 from fedlens.training.loop import as_inputs, threads
 from fedlens.training.prediction import chunks
 
@@ -81,6 +83,17 @@ def features(model: FixedFeatureNetwork, images: Tensor) -> Tensor:
     while len(_kept) > KEPT:
         _kept.popitem(last=False)
     return _kept[key]
+
+
+def share_features(config: Config, dataset: ImageDataset) -> None:
+    """Compute the features that a run will ask for, where its network has a fixed part."""
+    model = build_model(
+        config.model.name,
+        in_channels=dataset.channels,
+        classes=dataset.classes,
+        image_size=dataset.image_size,
+    )
+    trainable(model, as_configured(dataset, config), None)
 
 
 def _plain(split: Split) -> Client:

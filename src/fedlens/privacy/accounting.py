@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import dp_accounting
 import numpy as np
-from dp_accounting import pld, rdp
-from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 from fedlens.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 Accountant = Literal["pld", "rdp"]
 ACCOUNTANTS = ("pld", "rdp")
@@ -57,9 +57,11 @@ class Release:
                 f"The number of steps is {self.count}, expected a whole number from 0."
             )
 
-    def event(self) -> dp_accounting.DpEvent:
-        """Return what dp-accounting calls it."""
-        event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(self.noise_multiplier)
+    def event(self) -> Any:
+        """Return what dp-accounting calls it: a ``DpEvent``."""
+        import dp_accounting  # a second of imports that only private runs need
+
+        event: Any = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         if self.rate < 1:
             event = dp_accounting.PoissonSampledDpEvent(self.rate, event)
         return dp_accounting.SelfComposedDpEvent(event, self.count)
@@ -246,7 +248,9 @@ def _epsilon(releases: tuple[Release, ...], delta: float, accountant: Accountant
         return 0.0
     if accountant == "pld":
         return max(0.0, float(_pld(releases).get_epsilon_for_delta(delta)))
-    counter = rdp.RdpAccountant()
+    from dp_accounting.rdp import RdpAccountant
+
+    counter = RdpAccountant()
     with _quiet():
         for release in releases:
             counter.compose(release.event())
@@ -254,7 +258,7 @@ def _epsilon(releases: tuple[Release, ...], delta: float, accountant: Accountant
 
 
 @lru_cache(maxsize=64)
-def _pld(releases: tuple[Release, ...]) -> PrivacyLossDistribution:
+def _pld(releases: tuple[Release, ...]) -> "PrivacyLossDistribution":
     # A grid errs on the safe side by at most its spacing for each composition, so that it may be
     # the coarser the larger epsilon is, and has to be finer for a few kinds of release than it
     # can be afforded for many.
@@ -269,8 +273,10 @@ def _pld(releases: tuple[Release, ...]) -> PrivacyLossDistribution:
 
 
 @lru_cache(maxsize=256)
-def _one_kind(release: Release, interval: float) -> PrivacyLossDistribution:
-    counter = pld.PLDAccountant(value_discretization_interval=interval)
+def _one_kind(release: Release, interval: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld import PLDAccountant
+
+    counter = PLDAccountant(value_discretization_interval=interval)
     counter.compose(release.event())
     return counter._pld
 

@@ -28,6 +28,8 @@ class CellResult:
         folder: the run directory.
         config: its whole configuration.
         environment: what it was made with.
+        privacy: what it spent at its end (``epsilon``, ``delta``, ``unit``, ``account``,
+            ``releases``); empty without privacy.
     """
 
     partition: str
@@ -43,6 +45,7 @@ class CellResult:
     folder: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    privacy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -157,6 +160,8 @@ class StudySummary:
         targets: accuracies that rounds and bytes are counted to.
         quick: this is the small version of the study.
         called: what the command line calls it: its name, or the path of its file.
+        kind: what its page shows: ``algorithms`` (whose rows are algorithms on partitions), or
+            ``privacy`` (whose rows are budgets and networks, in settings).
     """
 
     name: str
@@ -173,6 +178,7 @@ class StudySummary:
     targets: tuple[float, ...] = TARGETS
     quick: bool = False
     called: str = ""
+    kind: str = "algorithms"
 
     @property
     def total(self) -> int:

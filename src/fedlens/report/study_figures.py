@@ -53,6 +53,20 @@ class StudyCurve:
     place: int
 
 
+def series_style(place: int) -> dict[str, Any]:
+    """Return the look of a line: colour, dashes and marker, by its place among all."""
+    color = _COLORS[place % len(_COLORS)]
+    return {
+        "color": color,
+        "ls": _DASHES[place % len(_DASHES)],
+        "lw": 1.8,
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "ms": 6.0,
+        "mfc": PAPER if place % 2 == 1 else color,
+        "mew": 1.3,
+    }
+
+
 @drawing()
 def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
     """Return a line an algorithm (mean of its seeds), with its last value in the legend."""
@@ -68,20 +82,12 @@ def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
         steps = np.arange(1, len(mean) + 1)[known]
         last = float(mean[known][-1]) if known.any() else float("nan")
         ends.append(last)
-        color = _COLORS[curve.place % len(_COLORS)]
-        hollow = curve.place % 2 == 1
         every = max(1, len(steps) // _MARKED)
         axes.plot(
             steps,
             mean[known],
-            color=color,
-            ls=_DASHES[curve.place % len(_DASHES)],
-            lw=1.8,
-            marker=_MARKERS[curve.place % len(_MARKERS)],
             markevery=(curve.place % every, every),
-            ms=6.0,
-            mfc=PAPER if hollow else color,
-            mew=1.3,
+            **series_style(curve.place),
             label=f"{shown(curve.label)}  {decimal(100 * last, 1)}",
         )
     finish(axes, range(1, longest + 1), axis=axis, unit="Round", percent=True, zero=False)

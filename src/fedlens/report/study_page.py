@@ -12,6 +12,7 @@ import numpy as np
 from fedlens.files import without_nan, write_json, write_text
 from fedlens.report.html import FIGURES, template
 from fedlens.report.page import Drawer, Item, Section, text_only
+from fedlens.report.privacy_study import privacy_sections
 from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
 from fedlens.report.study_figures import StudyCurve, study_figure
 from fedlens.report.study_tables import (
@@ -45,16 +46,18 @@ def write_study_page(summary: StudySummary, advice: Sequence[Advice], folder: Pa
     """
     make_folder(folder / FIGURES)
     drawer = Drawer(folder / FIGURES)
-    sections = [
-        _about(summary),
-        _accuracy(summary),
-        _curves(summary, drawer),
-        _targets(summary),
-        _classes(summary),
-        _fairness(summary),
-        Section("drift", "Drift", (), [[drift_table(summary)]]),
-        Section("cost", "Time and bytes", (), [[cost_table(summary)]]),
-    ]
+    sections = [_about(summary), _accuracy(summary)]
+    if summary.kind == "privacy":
+        sections += privacy_sections(summary, drawer)
+    else:
+        sections += [
+            _curves(summary, drawer),
+            _targets(summary),
+            _classes(summary),
+            _fairness(summary),
+            Section("drift", "Drift", (), [[drift_table(summary)]]),
+            Section("cost", "Time and bytes", (), [[cost_table(summary)]]),
+        ]
     if summary.missing:
         sections.append(_missing(summary))
     write_text(folder / TABLE, table_csv(summary))
@@ -63,7 +66,7 @@ def write_study_page(summary: StudySummary, advice: Sequence[Advice], folder: Pa
         title=summary.title,
         kicker=_kicker(summary),
         advice=advice,
-        rule=RULE,
+        rule="" if summary.kind == "privacy" else RULE,
         notices=_notices(summary),
         sections=sections,
         command=_command(summary),
@@ -134,6 +137,7 @@ def manifest(summary: StudySummary) -> dict[str, Any]:
                     "clients": cell.clients,
                     "federation": cell.federation,
                     "cosines": cell.cosines,
+                    "privacy": dict(cell.privacy) or None,
                 },
             }
             for cell in summary.cells
@@ -143,6 +147,8 @@ def manifest(summary: StudySummary) -> dict[str, Any]:
 
 
 def _about(summary: StudySummary) -> Section:
+    if summary.kind == "privacy":
+        return Section("about", "What was compared, and how", text_only(summary.about))
     names = list(summary.algorithms.values())
     grid = (
         f"{count(len(summary.partitions), 'partition').capitalize()} of the training images "

@@ -183,14 +183,14 @@ class LocalRun:
 
 
 class WeightAverage:
-    """An exponential average of weights over the steps (Polyak and Juditsky 1992, in its decaying form).
+    """An exponential average of weights over the steps: Polyak and Juditsky 1992, with forgetting.
 
     After step t, from 0, with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon
     forgotten: average <- d average + (1 - d) weights.
     """
 
     def __init__(self, weights: Tensor, decay: float) -> None:
-        """Average ``weights`` (P,), which change in place; with decay 0 it is the weights themselves."""
+        """Average ``weights`` (P,), which change in place; decay 0 gives the weights themselves."""
         self._weights = weights
         self._decay = decay
         self._steps = 0

@@ -21,6 +21,18 @@ LARGEST_MANIFEST = 64 << 20
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class _Spent(BaseModel):
+    """What a cell has spent of privacy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epsilon: Annotated[float, Field(ge=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    unit: str
+    account: str
+    releases: Annotated[int, Field(ge=0)]
+
+
 class _Figures(BaseModel):
     """The figures of a cell; None stands for one that was not measured."""
 
@@ -32,6 +44,7 @@ class _Figures(BaseModel):
     clients: list[Share]
     federation: int = Field(ge=1)
     cosines: list[Annotated[float, Field(ge=-1.001, le=1.001)] | None]
+    privacy: _Spent | None = None
 
 
 class _Entry(BaseModel):
@@ -144,6 +157,7 @@ def _result(cell: Cell, entry: _Entry, classes: int, path: Path) -> CellResult:
         folder=entry.folder,
         config=entry.config,
         environment={"commit": entry.commit, **entry.machine},
+        privacy={} if figures.privacy is None else figures.privacy.model_dump(),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
@@ -40,6 +40,7 @@ class StudyFile(BaseModel):
     base: dict[str, dict[str, Any]]
     partitions: dict[str, Axis] = Field(min_length=1)
     algorithms: dict[str, Axis] = Field(min_length=1)
+    kind: Literal["algorithms", "privacy"] = Field("algorithms", description="what the page shows")
     published: dict[str, dict[str, str]] = Field(
         {}, description="partition -> who published it -> the figure, to stand beside ours"
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedlens.report.privacy_study import privacy_advice
 from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
 from fedlens.report.wording import count, decimal, listing, percent, points, with_spread
 
@@ -47,6 +48,8 @@ def recommend(summary: StudySummary) -> list[Advice]:
     only where its lead is larger than the sum of the two standard deviations over seeds, so that
     the ranges mean ± sd do not meet, or than a point where there is one seed.
     """
+    if summary.kind == "privacy":
+        return privacy_advice(summary)
     return [
         Advice(key, title, " ".join(_sentences(summary, key)))
         for key, title in summary.begun_partitions().items()

@@ -17,6 +17,7 @@ import torch
 
 from fedlens.data import ImageDataset
 from fedlens.errors import ConfigError, FedlensError
+from fedlens.experiment.features import share_features
 from fedlens.experiment.modes import Event, Watcher
 from fedlens.experiment.opened import find_dataset
 from fedlens.experiment.run import resume_run, start_run
@@ -69,6 +70,9 @@ def run_study(
     if not waiting:
         return
     data = dataset if dataset is not None else find_dataset(waiting[0].config)
+    kinds = {f"{cell.config.dataset} {cell.config.model}": cell.config for cell in waiting}
+    for config in kinds.values():
+        share_features(config, data)
     _Pool(data, folder, jobs, say, len(cells), done).run(waiting)
 
 

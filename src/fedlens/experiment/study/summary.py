@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.run import located
@@ -72,6 +74,7 @@ def summarise(study: Study, folder: Path, elsewhere: Elsewhere | None = None) ->
         measured_on=" or ".join(sorted(splits)),
         sampled=any(config.cohort() is not None for config in configs),
         quick=study.quick,
+        kind=study.file.kind,
     )
 
 
@@ -102,6 +105,8 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
     scores = listed(validation, "f1")
     served = [look(client, "accuracy") for client in listed(last, "clients")]
     down, up = series(run.history, "bytes_down"), series(run.history, "bytes_up")
+    if run.config.mode == "central":
+        down = up = np.zeros(len(run.history))
     if not len(scores):
         scores = [math.nan] * len(classes)
     if not math.isfinite(float((down + up).sum())) or len(scores) != len(classes):
@@ -122,6 +127,7 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
         folder=str(cell.folder(Path())),
         config=run.config.to_dict(),
         environment=run.environment,
+        privacy=(run.result or {}).get("privacy") or {},
     )
 
 
