@@ -45,6 +45,9 @@ class PrivateSteps:
         seeded: draw samples and noise from the run's seed: repeatable, and so without guarantee.
         views: randomly changed copies of each example whose mean gradient is clipped.
         augmentation: makes them; needed where ``views`` is more than 1.
+
+    Raises:
+        ConfigError: no views, or several without an augmentation.
     """
 
     mechanism: Mechanism
@@ -53,10 +56,21 @@ class PrivateSteps:
     views: int = 1
     augmentation: Augmentation | None = None
 
-    def source(self, draws: Draws) -> RandomSource:
-        """Return where this client's samples and noise of this round come from."""
+    def __post_init__(self) -> None:
+        if self.views < 1 or (self.views > 1 and self.augmentation is None):
+            raise ConfigError(
+                f"{self.views} views of each example were asked for, expected at least 1, and with more "
+                "than 1 an augmentation that makes them."
+            )
+
+    def source(self, draws: Draws, epoch: int) -> RandomSource:
+        """Return where this client's samples and noise of one epoch come from.
+
+        Each epoch has a source of its own, so that a seeded training that is stopped goes on with
+        what it would have drawn, and never adds one epoch's noise to another's gradients.
+        """
         if self.seeded:
-            return SeededSource(draws.seed, int(Purpose.PRIVACY), draws.round, draws.client)
+            return SeededSource(draws.seed, int(Purpose.PRIVACY), draws.round, draws.client, epoch)
         return SecureSource()
 
 
@@ -85,7 +99,8 @@ class PrivateRun(LocalRun):
 
         Raises:
             ModelError: a network with batch statistics.
-            ConfigError: the mechanism is not that of this client.
+            ConfigError: the mechanism is not that of this client or of these batches, or the settings
+                ask for bfloat16.
         """
         super().__init__(
             flat,
@@ -104,8 +119,21 @@ class PrivateRun(LocalRun):
                 f"A mechanism for {mechanism.population:,} {mechanism.unit}s was given to a client of "
                 f"{len(client):,} examples."
             )
+        if (mechanism.expected, mechanism.steps) != (
+            settings.batch_size or len(client),
+            self._per_epoch,
+        ):
+            raise ConfigError(
+                f"A mechanism for {mechanism.steps} steps an epoch in batches of {mechanism.expected:,} "
+                f"was given to a training of {self._per_epoch} steps in batches of "
+                f"{settings.batch_size or len(client):,}: more could be released than is charged."
+            )
+        if settings.precision != "float32":
+            raise ConfigError(
+                f"local.precision is '{settings.precision}', but under privacy the gradient of each "
+                "example is worked out in float32; choose float32."
+            )
         self._privacy = privacy
-        self._source = privacy.source(draws)
         self._clipper = PerExampleClipper(
             flat.model, loss, clip_norm=mechanism.clip_norm, multiplicity=privacy.views
         )
@@ -116,6 +144,7 @@ class PrivateRun(LocalRun):
         mechanism, flat = self._privacy.mechanism, self._flat
         period = number - 1 if self._privacy.period is None else self._privacy.period
         std = mechanism.noise_std(period)
+        source = self._privacy.source(self._draws, number)
         draws = {"round": self._draws.round, "client": self._draws.client, "epoch": number}
         seed = torch_seed(self._draws.seed, Purpose.DROPOUT, **draws)
         changes = torch.Generator().manual_seed(
@@ -124,13 +153,13 @@ class PrivateRun(LocalRun):
         taken = bad = 0
         flat.model.train()
         with local_torch_seed(seed):
-            for rows in self._samples(draws)[: self._steps_left]:
+            for rows in self._samples(draws, source)[: self._steps_left]:
                 self._set_rate((number - 1) * self._per_epoch + taken)
                 inputs, targets = self._client.take(rows)
                 seen = self._clipper.clipped_sum(
                     self._views(inputs, changes), targets, self._sum.zero_()
                 )
-                flat.gradient.copy_(release(self._sum, std, self._source))
+                flat.gradient.copy_(release(self._sum, std, source))
                 flat.gradient.div_(mechanism.expected)
                 self._correct()
                 self._optimizer.step()
@@ -141,12 +170,12 @@ class PrivateRun(LocalRun):
             self._steps_left -= taken
         return EpochFigures(taken, math.nan, None, bad)
 
-    def _samples(self, draws: dict[str, int]) -> list[Tensor]:
+    def _samples(self, draws: dict[str, int], source: RandomSource) -> list[Tensor]:
         """Return the positions of each step's sample."""
         mechanism, count = self._privacy.mechanism, len(self._client)
         if mechanism.sampling == "poisson":
             return [
-                torch.from_numpy(self._source.poisson_sample(count, mechanism.rate))
+                torch.from_numpy(source.poisson_sample(count, mechanism.rate))
                 for _ in range(mechanism.steps)
             ]
         return list(self._positions(draws).split(mechanism.expected))

@@ -24,7 +24,15 @@ class Axis(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
-    set: dict[str, dict[str, Any]]
+    set: dict[str, Any]
+
+
+class Partition(Axis):
+    """A value of the first axis, which may set more where it meets a value of the second."""
+
+    where: dict[str, dict[str, Any]] = Field(
+        {}, description="pattern of algorithms -> what is set for them, after all else"
+    )
 
 
 class StudyFile(BaseModel):
@@ -37,8 +45,9 @@ class StudyFile(BaseModel):
     seeds: list[StrictInt] = Field(min_length=1)
     front_classes: list[str] = Field([], description="classes that the tables show first")
     first: list[str] = Field([], description="patterns of the cells that tell most, in order")
-    base: dict[str, dict[str, Any]]
-    partitions: dict[str, Axis] = Field(min_length=1)
+    leave_out: list[str] = Field([], description="patterns of cells that the grid does not have")
+    base: dict[str, Any]
+    partitions: dict[str, Partition] = Field(min_length=1)
     algorithms: dict[str, Axis] = Field(min_length=1)
     kind: Literal["algorithms", "privacy"] = Field("algorithms", description="what the page shows")
     published: dict[str, dict[str, str]] = Field(
@@ -164,13 +173,20 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         for seed in file.seeds
         for partition in file.partitions
         for algorithm in file.algorithms
+        if not _matches(f"{partition}/{algorithm}/{seed}", file.leave_out)
     ]
-    for place in file.published:
-        if place not in file.partitions:
+    for where in file.published:
+        if where not in file.partitions:
             raise ConfigError(
-                f"{path}, published.{place}: there is no such partition; they are "
+                f"{path}, published.{where}: there is no such partition; they are "
                 f"{', '.join(file.partitions)}."
             )
+    for label, place in file.partitions.items():
+        for pattern in place.where:
+            if not any(fnmatchcase(algorithm, pattern) for algorithm in file.algorithms):
+                raise ConfigError(
+                    f"{path}, partitions.{label}.where: {pattern!r} matches no algorithm."
+                )
     for pattern in file.first:
         if not any(fnmatchcase(cell.name, pattern) for cell in cells):
             raise ConfigError(f"{path}, first: {pattern!r} matches no cell.")
@@ -186,12 +202,18 @@ def load_study(name: str, *, quick: bool = False) -> Study:
 def _cell(
     file: StudyFile, partition: str, algorithm: str, seed: int, quick: bool, path: Path
 ) -> Cell:
-    values = merged(file.base, file.partitions[partition].set, file.algorithms[algorithm].set)
+    place = file.partitions[partition]
+    special = [value for pattern, value in place.where.items() if fnmatchcase(algorithm, pattern)]
+    values = merged(file.base, place.set, file.algorithms[algorithm].set, *special)
     try:
         config = parse_config({**values, "seed": seed, "repeats": 1})
     except ConfigError as error:
         raise ConfigError(f"{path}, cell {partition}/{algorithm}/{seed}: {error}") from error
     return Cell(partition, algorithm, seed, quick_values(config) if quick else config)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _rank(cell: Cell, first: Sequence[str]) -> int:
