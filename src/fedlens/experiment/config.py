@@ -42,9 +42,10 @@ BELONGINGS = {
     ("federation", "aggregation"): ("trim", "byzantine"),
     ("privacy", "mechanism"): tuple(PrivacySection.model_fields.keys() - {"mechanism"}),
 }
-PRIVACY_BELONGINGS = dict.fromkeys(
-    ("placement", "clip_quantile", "clip_rate", "count_noise"), "dp-fedavg"
-)
+PRIVACY_BELONGINGS = {
+    **dict.fromkeys(("placement", "clip_quantile", "clip_rate", "count_noise"), "dp-fedavg"),
+    "views": "dp-sgd",
+}
 SCHEME_DEFAULTS = {"alpha": 0.5, "classes_per_client": 2, "class_lists": None}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedlens.experiment.config import Config
 from fedlens.experiment.features import Trainable
-from fedlens.experiment.privacy import Account, Book, federated_privacy
+from fedlens.experiment.privacy import Account, Book, augmentation_of, federated_privacy
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated import Checkpoint, Progress, RoundRecord, ServerState, federate
 from fedlens.federated.client_store import ClientStore, rounds_as_tensor, rounds_from_tensor
@@ -79,7 +79,12 @@ def run_central(job: Job, watch: Watcher) -> nn.Module:
     steps = afford = None
     if book is not None:
         mechanism = job.accounts[0].mechanism
-        steps = PrivateSteps(mechanism, seeded=config.privacy.seeded)
+        steps = PrivateSteps(
+            mechanism,
+            seeded=config.privacy.seeded,
+            views=config.privacy.views,
+            augmentation=augmentation_of(config),
+        )
 
         def afford(epoch: int) -> bool:
             return book.afford({job.accounts[0].name: mechanism.charges(epoch - 1)})

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedlens.data import ImageDataset, Partition
+from fedlens.data.augmentation import shift_and_mirror
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config
 from fedlens.experiment.run_directory import RunDirectory
@@ -16,6 +17,7 @@ from fedlens.privacy.ledger import Ledger, Terms
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.privacy.sources import SecureSource, SeededSource
+from fedlens.training.private import Augmentation
 
 EVERY_CLIENT = "every client"
 POOLED = "all images"
@@ -243,6 +245,11 @@ def terms_of(config: Config, mechanism: Mechanism) -> Terms:
     )
 
 
+def augmentation_of(config: Config) -> Augmentation | None:
+    """Return what makes the views of an image; None where it is itself the only one."""
+    return shift_and_mirror if config.privacy.views > 1 else None
+
+
 def federated_privacy(
     config: Config, accounts: Sequence[Account], book: Book | None = None
 ) -> Privacy:
@@ -254,6 +261,8 @@ def federated_privacy(
             tuple(account.mechanism for account in accounts),
             afford,
             seeded=section.seeded,
+            views=section.views,
+            augmentation=augmentation_of(config),
         )
     adaptive = None
     if section.clip_quantile is not None:

@@ -23,7 +23,7 @@ from fedlens.federated.cohort import check_minimum_cohort, cohort_size
 from fedlens.federated.faults import Screening
 from fedlens.federated.privacy import check_network, check_privacy
 from fedlens.files import without_nan, write_json
-from fedlens.models import FlatParameters, build_model
+from fedlens.models import FixedFeatureNetwork, FlatParameters, build_model
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.prediction import predict
 
@@ -157,6 +157,11 @@ def _prepare(config: Config, dataset: ImageDataset) -> Prepared:
         parts = partition_of(config, dataset)
         size = cohort_size(config.cohort(), len(parts))
         check_minimum_cohort(config.federation.minimum_cohort, size)
+    if config.privacy.views > 1 and isinstance(model, FixedFeatureNetwork):
+        raise ConfigError(
+            f"privacy.views is {config.privacy.views}, but {config.model.name} trains on features that "
+            "are computed once, so that there are no other views; leave it 1."
+        )
     accounts = accounts_of(config, dataset, parts) if private(config) else []
     if accounts:
         check_network(FlatParameters(copy.deepcopy(model)))

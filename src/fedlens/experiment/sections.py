@@ -219,6 +219,13 @@ class PrivacySection(Section):
         description="deviation of the noise on the count of unclipped updates (a twentieth of the "
         "cohort)",
     )
+    views: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="of dp-sgd: randomly shifted and mirrored copies of each image whose mean gradient "
+        "is clipped; with 1 the image itself",
+    )
     seeded: bool = Field(
         False, description="draw noise and samples from the seed: repeatable, but no guarantee"
     )
