@@ -229,3 +229,66 @@ def test_version() -> None:
     import fedlens as package
 
     assert fedlens("--version").stdout.strip() == package.__version__
+
+
+PRIVATE = [
+    *("--set", "dataset.name=digits"),
+    *("--set", "mode=central"),
+    *("--set", "model.name=tanh-cnn"),
+    *("--set", "local.epochs=2"),
+    *("--set", "local.batch_size=200"),
+]
+
+
+def test_a_budget_on_the_command_line_makes_a_run_private(tmp_path: Path) -> None:
+    key = {"FEDLENS_LEDGER_KEY": str(tmp_path / "key")}
+    out = tmp_path / "run"
+    done = fedlens(
+        "run", *PRIVATE, "--epsilon", "4", "--delta", "1e-4", "--out", out, "--json", **key
+    )
+    assert done.returncode == 0, done.stderr
+    shown = fedlens("privacy", "ledger", out, "--json", **key)
+    ledger = json.loads(shown.stdout)
+    assert (ledger["unit"], ledger["delta"], ledger["budget"]) == ("example", 1e-4, 4.0)
+    assert 3.9 < ledger["epsilon"] <= 4.0 and ledger["verified"] and ledger["guarantee"]
+    # 1,293 training images in batches of 200: seven steps an epoch
+    assert ledger["accounts"][0]["releases"] == 14
+    table = fedlens("privacy", "ledger", out, **key)
+    assert "one example" in table.stdout and "all images" in table.stdout
+
+
+def test_a_budget_that_cannot_be_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    key = {"FEDLENS_LEDGER_KEY": str(tmp_path / "key")}
+    out = tmp_path / "run"
+    refused(fedlens("run", *PRIVATE, "--epsilon", "0", "--out", out, **key), "privacy.epsilon")
+    refused(
+        fedlens("run", *PRIVATE, "--epsilon", "1", "--delta", "2", "--out", out, **key),
+        "privacy.delta",
+    )
+    refused(fedlens("run", *PRIVATE, "--delta", "1e-5", "--out", out, **key), "give --epsilon")
+    refused(
+        fedlens("run", *QUICK, "--preset", "private", "--out", out, **key),
+        "fewer than the 1,024 expected in a batch",
+    )
+    assert not out.exists()
+
+
+def test_planning_needs_no_run() -> None:
+    """Noise 1.8086 keeps 1,172 steps at epsilon 3 (computed elsewhere); these are 40 x 30."""
+    plan = ["--units", "60000", "--expected", "2048", "--periods", "40"]
+    done = fedlens("privacy", "calibrate", "--epsilon", "3", *plan, "--json")
+    found = json.loads(done.stdout)
+    # at this many steps what is spent grows like their root
+    assert found["noise_multiplier"] == pytest.approx(1.8086 * (1200 / 1172) ** 0.5, rel=5e-3)
+    assert found["epsilon_pld"] <= 3 < found["epsilon_rdp"]
+    again = fedlens(
+        "privacy", "epsilon", "--noise", str(found["noise_multiplier"]), *plan, "--json"
+    )
+    assert json.loads(again.stdout)["epsilon_pld"] == found["epsilon_pld"]
+    table = fedlens("privacy", "epsilon", "--noise", "1", *plan, "--delta", "0.001")
+    assert "Warning: delta" in table.stdout
+    refused(fedlens("privacy", "epsilon", "--noise", "-1", *plan), "noise")
+    refused(fedlens("privacy", "epsilon", "--noise", "1", *plan, "--delta", "1"), "delta")
+    refused(fedlens("privacy", "calibrate", "--epsilon", "-3", *plan), "epsilon")
+    help_text = fedlens("privacy", "calibrate", "--help").stdout
+    assert "fedlens privacy calibrate --epsilon 3" in help_text

@@ -8,7 +8,7 @@ import typer
 
 from fedlens.cli.display import errors, out, print_json, table, watching
 from fedlens.cli.options import ConfigFile, Json, Preset, RunPath, Set
-from fedlens.errors import RunError
+from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import load_config
 from fedlens.experiment.opened import Run, find_dataset, find_dataset_or_embedded, load_run
 from fedlens.experiment.quick import quick_values
@@ -78,6 +78,8 @@ def run(
     overrides += [] if epsilon is None else [f"privacy.epsilon={epsilon!r}"]
     overrides += [] if delta is None else [f"privacy.delta={delta!r}"]
     chosen = load_config(config, preset=preset, overrides=overrides, base=base)
+    if delta is not None and chosen.privacy.mechanism == "none":
+        raise ConfigError("--delta was given without a budget; give --epsilon too.")
     if quick:
         chosen = quick_values(chosen)
     name = preset if config is None else config.stem
