@@ -131,7 +131,7 @@ def epsilon_figure(lines: Sequence[tuple[str, Line]]) -> Figure:
     """Return accuracy (percent) over the budgets, one line each, with bars of one sd."""
     budgets = sorted({budget for _, line in lines for budget in line.groups})
     place = {budget: n for n, budget in enumerate(budgets)}
-    figure = new_figure(2 * HALF, HEIGHT + 40 + 22 * -(-len(lines) // 2))
+    figure = new_figure(HALF, HEIGHT + 22 * len(lines))
     axes = figure.add_subplot()
     for number, (name, line) in enumerate(lines):
         known = [(b, a) for b in line.groups if (a := line.accuracy(b)) is not None]
@@ -140,14 +140,14 @@ def epsilon_figure(lines: Sequence[tuple[str, Line]]) -> Figure:
             [100 * a.mean for _, a in known],
             yerr=[100 * (a.sd or 0.0) for _, a in known],
             capsize=3,
-            label=shown(name),
+            label=shown(name, 44),
             **series_style(number),
         )
     axes.set_xticks(range(len(budgets)), [_epsilon(budget) for budget in budgets])
     axes.set_xlabel("epsilon")
     axes.set_ylabel("Accuracy (%)")
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower left", ncols=2, handlelength=4.2)
+    figure.legend(loc="outside lower left", handlelength=4.2)
     return figure
 
 

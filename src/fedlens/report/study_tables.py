@@ -171,7 +171,8 @@ def _rows(summary: StudySummary, cell: Callable[[Group], str]) -> list[list[str]
 
 
 def _table(caption: str, summary: StudySummary, rows: list[list[str]]) -> Table:
-    columns = ["Algorithm", *summary.begun_partitions().values()]
+    rows_are = "Budget" if summary.kind == "privacy" else "Algorithm"
+    columns = [rows_are, *summary.begun_partitions().values()]
     return Table(caption, columns, rows, stacked=True)
 
 
