@@ -257,7 +257,7 @@ def _epsilon(releases: tuple[Release, ...], delta: float, accountant: Accountant
         return max(0.0, float(counter.get_epsilon(delta)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # each may hold some megabytes
 def _pld(releases: tuple[Release, ...]) -> "PrivacyLossDistribution":
     # A grid errs on the safe side by at most its spacing for each composition, so that it may be
     # the coarser the larger epsilon is, and has to be finer for a few kinds of release than it
@@ -272,7 +272,7 @@ def _pld(releases: tuple[Release, ...]) -> "PrivacyLossDistribution":
     return whole
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _one_kind(release: Release, interval: float) -> "PrivacyLossDistribution":
     from dp_accounting.pld import PLDAccountant
 

@@ -27,6 +27,7 @@ from fedlens.privacy.per_example.gradients import (
 )
 from fedlens.privacy.per_example.layout import FlatLayout
 
+LEAST_CHUNK, LARGEST_CHUNK, CHUNK_BYTES = 16, 256, 64 << 20
 _TRIAL = 3  # examples: few, but a wrong share of one cannot hide
 _TRIAL_TOLERANCE = 0.01  # of an example's norm; rounding is far below it, a wrong rule far above
 
@@ -71,7 +72,7 @@ class PerExampleClipper:
         loss: Loss,
         *,
         clip_norm: float,
-        chunk: int = 64,
+        chunk: int | None = None,
         multiplicity: int = 1,
     ) -> None:
         """Prepare to clip the gradients of ``model``.
@@ -81,8 +82,9 @@ class PerExampleClipper:
                 trainable parameters are looked up anew at each call.
             loss: ``loss(outputs, targets)`` returns one value per row, shape (N,).
             clip_norm: C.
-            chunk: rows (examples times views) of one forward and backward pass. Few enough that
-                their gradients stay in the processor's cache: more is not faster.
+            chunk: rows (examples times views) of one forward and backward pass; by default as many,
+                from 16 to 256, as have gradients of 64 MiB if all were written out. Each pass has a
+                fixed cost, so that a few large chunks are faster than many small ones.
             multiplicity: K, views of each example whose mean gradient is clipped once (De et al.
                 2022, arXiv:2204.13650, section 3.2). Above 1 the inputs are (N, K, ...).
 
@@ -91,6 +93,9 @@ class PerExampleClipper:
                 which one example would change the gradients of the others.
         """
         _check_clip_norm(clip_norm)
+        if chunk is None:
+            parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+            chunk = max(LEAST_CHUNK, min(LARGEST_CHUNK, CHUNK_BYTES // max(1, parameters)))
         if chunk < 1 or multiplicity < 1:
             raise ModelError(
                 f"Chunk and multiplicity must be at least 1, got {chunk} and {multiplicity}."
