@@ -1,11 +1,24 @@
 """Made-up runs with plausible numbers, for the report's tests and for looking at the page."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedlens.report.content import Case, GalleryGroup, LayerSummary, ReportContent, SeedResult
+from fedlens.privacy.accounting import Release
+from fedlens.privacy.amplification import amplification
+from fedlens.privacy.ledger import Terms
+from fedlens.privacy.mechanism import Mechanism
+from fedlens.report.content import (
+    Case,
+    GalleryGroup,
+    LayerSummary,
+    PrivacyAccount,
+    PrivacySpending,
+    ReportContent,
+    SeedResult,
+)
 from fedlens.training.evaluation import Evaluation
 
 GARMENTS = [
@@ -391,9 +404,65 @@ def make_multilabel() -> ReportContent:
     )
 
 
+def make_private(content: ReportContent) -> ReportContent:
+    """Return the same run with example-level privacy, its figures made up but possible."""
+    mechanism = Mechanism("example", 5400, 270, 0.5, 1.25, len(content.seeds[0].history), 20)
+    releases = [Release(1.25, 0.05, 20 * mechanism.periods)]
+    names = content.client_names or ["all images"]
+    history = [
+        {
+            **line,
+            "train_loss": None,
+            "train_accuracy": None,
+            "clients": [
+                {**entry, "train_loss": None, "not_finite": int(entry["client"] == 3)}
+                for entry in line.get("clients", [])
+            ],
+            "privacy": {"epsilon": 2.9871 * (number / mechanism.periods) ** 0.5},
+        }
+        for number, line in enumerate(content.seeds[0].history, start=1)
+    ]
+    return dataclasses.replace(
+        content,
+        configuration={**content.configuration, "privacy": {"mechanism": "dp-sgd"}},
+        seeds=[SeedResult(42, history, content.seeds[0].test), *content.seeds[1:]],
+        privacy=PrivacySpending(
+            terms=Terms(
+                mechanism="dp-sgd",
+                unit="example",
+                relation=mechanism.relation,
+                delta=1e-5,
+                budget=3.0,
+                source="the operating system's generator",
+                guarantee=True,
+            ),
+            mechanism=mechanism,
+            accounts=[
+                PrivacyAccount(name, 5400 - k, releases, 2.9871 - 0.1 * k)
+                for k, name in enumerate(names)
+            ],
+            epsilon_rdp=3.2144,
+            attack_bound=0.05213,
+            amplification=amplification(
+                mechanism, releases, 1e-5, federated=content.mode == "federated"
+            ),
+        ),
+    )
+
+
 @pytest.fixture(scope="session")
 def federated() -> ReportContent:
     return make_federated(each=2)
+
+
+@pytest.fixture(scope="session")
+def private(federated: ReportContent) -> ReportContent:
+    return make_private(federated)
+
+
+@pytest.fixture(scope="session")
+def private_central() -> ReportContent:
+    return make_private(make_central(seeds=2, each=2))
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,12 @@ def multilabel_page(multilabel_folders: list[Path]) -> Page:
     return Page(multilabel_folders[0] / "report.html")
 
 
-@pytest.fixture(params=["federated_page", "central_page", "multilabel_page"])
+@pytest.fixture(scope="session")
+def private_page(private: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(write_report(private, tmp_path_factory.mktemp("private")))
+
+
+@pytest.fixture(params=["federated_page", "central_page", "multilabel_page", "private_page"])
 def page(request: pytest.FixtureRequest) -> Page:
     found: Page = request.getfixturevalue(request.param)
     return found

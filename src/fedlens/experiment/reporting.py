@@ -7,17 +7,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.data import ImageDataset
+from fedlens.data import ImageDataset, Partition
+from fedlens.errors import RunError
+from fedlens.experiment.config import parse_config
 from fedlens.experiment.gallery import build_gallery
+from fedlens.experiment.modes import units
 from fedlens.experiment.opened import Run
+from fedlens.experiment.privacy import accounts_of, private
 from fedlens.experiment.run import partition_of
+from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study_figures import comparable_figures
 from fedlens.explain import blind_area, blind_light
 from fedlens.explain.layers import has_map
 from fedlens.models.summary import summarise_layers
+from fedlens.privacy.accounting import attack_bound
+from fedlens.privacy.amplification import amplification
+from fedlens.privacy.ledger import Ledger
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
-from fedlens.report.content import ReportContent, SeedResult
+from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent, SeedResult
 
 UNEXPLAINED = (
     "{config.model.name} has no convolution whose map {config.explain.method} could show, so that no "
@@ -29,7 +37,7 @@ def report_run(run: Run) -> Path:
     """Write ``report.html`` and ``figures/`` into the run's directory and return the page's path.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or its privacy ledger is gone or was changed.
         DataError: its image set is gone or has changed.
     """
     return write_report(report_content(run), run.path)
@@ -77,6 +85,7 @@ def report_content(run: Run) -> ReportContent:
         study=comparable_figures(config),
         environment=runs[0].environment,
         notices=_notices(run, runs) + ([] if explained else [UNEXPLAINED.format(config=config)]),
+        privacy=_spending(runs[0], dataset, clients) if private(config) else None,
     )
 
 
@@ -85,6 +94,41 @@ def _title(run: Run, dataset: ImageDataset, clients: int) -> str:
     if run.config.mode == "central":
         return f"{network}, trained centrally"
     return f"{network}, trained together by {clients} clients"
+
+
+def _spending(run: Run, dataset: ImageDataset, clients: Partition | None) -> PrivacySpending:
+    """Replay a run's ledger."""
+    ledger = Ledger.open(RunDirectory(run.path).ledger_file)
+    delta = ledger.terms.delta
+    accounts = [
+        PrivacyAccount(name, units, ledger.releases(name), ledger.epsilon(name))
+        for name, units in ledger.units.items()
+    ]
+    accounts.sort(key=lambda account: -account.epsilon)
+    worst = accounts[0]
+    # the noise is what was executed, and need not be calibrated again
+    content = run.config.to_dict()
+    content["privacy"]["noise_multiplier"] = max(
+        (release.noise_multiplier for release in worst.releases), default=0.0
+    )
+    known = {
+        account.name: account.mechanism
+        for account in accounts_of(parse_config(content), dataset, clients)
+    }
+    if worst.name not in known:
+        raise RunError(f"{ledger.path} is the ledger of another run; put back the one of this run.")
+    mechanism = known[worst.name]
+    return PrivacySpending(
+        terms=ledger.terms,
+        mechanism=mechanism,
+        accounts=accounts,
+        epsilon_rdp=ledger.epsilon(worst.name, accountant="rdp"),
+        attack_bound=attack_bound(worst.releases),
+        amplification=amplification(
+            mechanism, worst.releases, delta, federated=clients is not None
+        ),
+        verified=ledger.verified,
+    )
 
 
 def _split_counts(dataset: ImageDataset) -> "np.ndarray[Any, np.dtype[np.int64]]":
@@ -105,6 +149,15 @@ def _notices(run: Run, runs: tuple[Run, ...]) -> list[str]:
             "dataset.hold_out is off: the validation images were trained on, and what is called "
             "validation here is the test split. Nothing may be chosen by it."
         )
+    for part in runs:
+        if (part.result or {}).get("ended_early") is True:
+            done, planned = len(part.history), units(part.config)
+            unit = "rounds" if part.config.mode == "federated" else "epochs"
+            which = f" of seed {part.config.seed}" if len(runs) > 1 else ""
+            notices.append(
+                f"The privacy budget was spent: training{which} ended after {done} of {planned} "
+                f"{unit}, before the budget would have been exceeded."
+            )
     left_out = sum((part.result or {}).get("updates_left_out", 0) for part in runs)
     if left_out:
         notices.append(

@@ -121,8 +121,8 @@ def _federation() -> list[Setting]:
             "Not claimed, and no number is given. The server sees who takes part. Even with a "
             "secret cohort an image is drawn only together with its whole client, whose update may "
             "give the draw away, so that the product of the two rates is not a valid rate (cluster "
-            "sampling: Bun, Drechsler, Gaboardi, McMillan and Sarmanova 2022).",
-            "Nobody.",
+            "sampling: Bun, Drechsler, Gaboardi, McMillan and Sarathy 2022).",
+            "The same as without it.",
         ),
         Setting(
             "Secure aggregation on top",
@@ -170,7 +170,7 @@ def _clients(mechanism: Mechanism, done: Sequence[Release], delta: float) -> lis
             None,
             "It changes nothing: a client takes part with all that it holds, however it draws its "
             "batches.",
-            "Nobody.",
+            "The same as without it.",
         )
     )
     if not distributed:
@@ -212,14 +212,14 @@ def _local(mechanism: Mechanism, done: Sequence[Release], delta: float) -> list[
             "Client sampling",
             None,
             "It changes nothing: who sends an update is seen.",
-            "Nobody.",
+            "The same as without it.",
         ),
         Setting(
             "Batch sampling",
             None,
             "It changes nothing: a client takes part with all that it holds, however it draws its "
             "batches.",
-            "Nobody.",
+            "The same as without it.",
         ),
         Setting(
             "Secure aggregation on top",

@@ -1,5 +1,6 @@
 """What a report is made from: plain values, so that any run (or a test) can fill it in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,9 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlens.models.summary import LayerSummary
+from fedlens.privacy.accounting import Release
+from fedlens.privacy.amplification import Setting
+from fedlens.privacy.ledger import Terms
+from fedlens.privacy.mechanism import Mechanism
 from fedlens.training.evaluation import Evaluation
 
-__all__ = ["Case", "GalleryGroup", "LayerSummary", "ReportContent", "SeedResult"]
+__all__ = [
+    "Case",
+    "GalleryGroup",
+    "LayerSummary",
+    "PrivacyAccount",
+    "PrivacySpending",
+    "ReportContent",
+    "SeedResult",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +76,52 @@ class SeedResult:
 
 
 @dataclass(frozen=True, eq=False)
+class PrivacyAccount:
+    """One account of a run's privacy ledger.
+
+    Attributes:
+        name: of a client, or of all.
+        units: how many examples, or clients, it speaks for.
+        releases: what was charged, in order.
+        epsilon: by PLD at the terms' delta; may be infinite.
+    """
+
+    name: str
+    units: int
+    releases: Sequence[Release]
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False)
+class PrivacySpending:
+    """What a private run promised and spent; of the first seed, if there are several.
+
+    Attributes:
+        terms: of the ledger.
+        mechanism: of the first account.
+        accounts: at least one, the one that has spent most first; its figures are the run's.
+        epsilon_rdp: of the first account by RDP, the cross-check.
+        attack_bound: the highest true-positive rate, in [0, 1], of any test of who is in the first
+            account at 1 % false positives.
+        amplification: the first account's noise in other settings.
+        verified: the ledger was signed with this machine's key.
+    """
+
+    terms: Terms
+    mechanism: Mechanism
+    accounts: Sequence[PrivacyAccount]
+    epsilon_rdp: float
+    attack_bound: float
+    amplification: Sequence[Setting] = ()
+    verified: bool = True
+
+    @property
+    def worst(self) -> PrivacyAccount:
+        """Return the account that has spent most."""
+        return self.accounts[0]
+
+
+@dataclass(frozen=True, eq=False)
 class ReportContent:
     """Everything that the report shows.
 
@@ -92,6 +151,7 @@ class ReportContent:
             ``stability`` (its bound on the per-epoch standard deviation), ``source``.
         environment: versions, commit, hardware, as in ``environment.json``.
         notices: sentences that the reader must see (left-out updates, fallbacks, ...).
+        privacy: what a private run promised and spent; None for a run without privacy.
     """
 
     title: str
@@ -117,3 +177,4 @@ class ReportContent:
     study: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    privacy: PrivacySpending | None = None

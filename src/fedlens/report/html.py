@@ -9,9 +9,9 @@ import jinja2
 from markupsafe import Markup
 
 from fedlens.files import write_text
-from fedlens.report import words
+from fedlens.report import privacy_words, words
 from fedlens.report.comparison import gap, over_seeds
-from fedlens.report.content import ReportContent
+from fedlens.report.content import PrivacySpending, ReportContent
 from fedlens.report.gallery import NO_EVIDENCE, case_pictures, evidence_scale, hatching
 from fedlens.report.inline import png_uri
 from fedlens.report.page import Chart, Drawer, Section, Stack
@@ -20,6 +20,7 @@ from fedlens.report.sections import (
     classes_section,
     clients_section,
     decisions_section,
+    privacy_section,
     setup_section,
     study_section,
     training_section,
@@ -57,6 +58,7 @@ def write_report(content: ReportContent, folder: Path) -> Path:
     make_folder(folder / FIGURES)
     made = [
         study_section(content, drawer),
+        privacy_section(content, drawer),
         training_section(content, drawer),
         classes_section(content, drawer),
         clients_section(content, drawer),
@@ -77,9 +79,11 @@ def render(content: ReportContent, sections: list[Section]) -> str:
         kicker=_kicker(content),
         statement=words.statement(content),
         protection=words.protection(content),
-        unprotected=words.is_unprotected(words.setting(content, "privacy")),
+        unprotected=words.is_unguarded(content),
+        private=content.privacy is not None,
+        repeatable=words.repeatable(content),
         key_figures=key_figures(content),
-        notices=content.notices,
+        notices=[*privacy_words.notices(content), *content.notices],
         sections=sections,
         legend=_legend(content),
         no_evidence=NO_EVIDENCE,
@@ -119,6 +123,8 @@ def key_figures(content: ReportContent) -> list[KeyFigure]:
     else:
         figures.append(KeyFigure(accuracy, "test accuracy", over))
         figures.append(KeyFigure(f1, "macro F1", over))
+    if content.privacy is not None:
+        figures.append(_epsilon(content.privacy))
     apart = over_seeds(content, gap)
     if apart is not None and not words.federated(content):
         figures.append(KeyFigure(with_spread(apart, points), "overfitting gap", "points"))
@@ -133,6 +139,21 @@ def key_figures(content: ReportContent) -> list[KeyFigure]:
         KeyFigure(f"{content.total_parameters:,}", "parameters", words.model_name(content))
     )
     return figures
+
+
+def _epsilon(spending: PrivacySpending) -> KeyFigure:
+    terms = spending.terms
+    notes = [
+        f"unit: one {terms.unit}",
+        terms.relation,
+        *([] if terms.guarantee else ["seeded: no guarantee"]),
+        *([] if spending.verified else ["not verified"]),
+    ]
+    return KeyFigure(
+        privacy_words.epsilon_text(spending.worst.epsilon),
+        f"epsilon at delta {privacy_words.small(terms.delta)}",
+        "; ".join(notes),
+    )
 
 
 @dataclass(frozen=True)

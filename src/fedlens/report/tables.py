@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedlens.report.comparison import Figure, errors
 from fedlens.report.content import ReportContent
 from fedlens.report.history import Line, client_series, latest, listed, look, series
+from fedlens.report.privacy_words import cohort_text
 from fedlens.report.wording import NONE, count, decimal, duration, percent, size, whole
 
 MOST_CLIENTS = 30  # rows of the table of clients
@@ -125,13 +126,17 @@ def clients_table(content: ReportContent) -> Table | None:
     if len(names) > MOST_CLIENTS:
         order.sort(key=lambda k: (math.isnan(accuracy[k]), accuracy[k], k))
         order = order[:MOST_CLIENTS]
-        caption = f"The {MOST_CLIENTS} clients of {len(names):,} that are served worst."
+        caption = (
+            f"The first {MOST_CLIENTS} clients of {len(names):,}."
+            if np.isnan(accuracy).all()
+            else f"The {MOST_CLIENTS} clients of {len(names):,} that are served worst."
+        )
     columns = {
         "Client": [names[k] for k in order],
         "Images": [whole(int(sizes[k])) if sizes is not None else NONE for k in order],
         "Label skew": [decimal(skew[k], 2) if skew is not None else NONE for k in order],
         "Accuracy": [percent(accuracy[k], 1) for k in order],
-        "Rounds": [whole(joined[k]) for k in order],
+        "Rounds": [whole(joined[k]) if joined.any() else NONE for k in order],
         "Update norm": [decimal(norms[k], 3) for k in order],
         "Cosine to mean": [decimal(cosines[k], 2) for k in order],
         "Time": [duration(float(seconds[k])) if joined[k] else NONE for k in order],
@@ -165,8 +170,13 @@ def cost_table(content: ReportContent, *, unit: str) -> Table:
             rows.append(
                 [name, show(float(np.median(known))), show(float(known.max())), show(known.sum())]
             )
+    secret = ""
+    if any(not listed(line, "cohort") for line in content.seeds[0].history) and rows:
+        secret = cohort_text(content) and (
+            " Who took part is secret: the traffic is that of a cohort of the expected size."
+        )
     return Table(
-        f"What the {unit}s cost{first_seed(content)}.",
+        f"What the {unit}s cost{first_seed(content)}.{secret}",
         ("", f"Median {unit}", f"Largest {unit}", "In all"),
         rows,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlens.report import privacy_words
 from fedlens.report.blind import Mask, ranges
 from fedlens.report.comparison import gap, last_value, over_seeds
 from fedlens.report.content import Case, ReportContent
@@ -102,9 +103,12 @@ def _what_was_shared(content: ReportContent) -> list[str]:
     if not federated(content):
         return ["The images were pooled in one place: this is the baseline without a federation."]
     here = ", here in a simulation on one machine" if content.simulated else ""
+    what = "model parameters and training figures"
+    if content.privacy is not None:
+        what = "model parameters and counts of images and steps"
     return [
-        "No client gave away an image: model parameters and training figures were all that passed "
-        f"between the clients and the server{here}."
+        f"No client gave away an image: {what} were all that passed between the clients and the "
+        f"server{here}."
     ]
 
 
@@ -160,6 +164,8 @@ def worst_client(content: ReportContent) -> tuple[str, float] | None:
 
 def protection(content: ReportContent) -> str:
     """Return how the updates were protected; says plainly where they were not."""
+    if content.privacy is not None:
+        return privacy_words.protection(content)
     section = setting(content, "privacy")
     if is_unprotected(section):
         if federated(content):
@@ -185,6 +191,19 @@ def is_unprotected(section: Any) -> bool:
     if "mechanism" in section:
         return section["mechanism"] in nothing
     return all(value in nothing for value in section.values())
+
+
+def is_unguarded(content: ReportContent) -> bool:
+    """Tell whether nothing is guaranteed of the privacy of the training images."""
+    spending = content.privacy
+    if spending is None:
+        return is_unprotected(setting(content, "privacy"))
+    return not spending.terms.guarantee or math.isinf(spending.worst.epsilon)
+
+
+def repeatable(content: ReportContent) -> bool:
+    """Tell whether every draw came from the seed, so that the run can be repeated."""
+    return content.privacy is None or not content.privacy.terms.guarantee
 
 
 def best_step(content: ReportContent) -> Point | None:
@@ -304,6 +323,9 @@ def hidden_light(content: ReportContent) -> str:
 
 def cohort(content: ReportContent) -> str:
     """Return who takes part in a round, for the drawing of the federation."""
+    secret = privacy_words.cohort_text(content)
+    if secret:
+        return secret
     clients = len(content.client_names)
     sizes = {len(listed(line, "cohort")) for line in content.seeds[0].history} - {0}
     if not sizes:

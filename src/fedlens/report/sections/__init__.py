@@ -2,6 +2,7 @@
 
 from fedlens.report.sections.clients import clients_section
 from fedlens.report.sections.decisions import blind_section, decisions_section
+from fedlens.report.sections.privacy import privacy_section
 from fedlens.report.sections.results import classes_section, training_section
 from fedlens.report.sections.setup import setup_section
 from fedlens.report.sections.study import study_section
@@ -11,6 +12,7 @@ __all__ = [
     "classes_section",
     "clients_section",
     "decisions_section",
+    "privacy_section",
     "setup_section",
     "study_section",
     "training_section",

@@ -56,8 +56,7 @@ def training_section(content: ReportContent, drawer: Drawer) -> Section:
             drawer.chart(
                 key,
                 figure,
-                f"{key.capitalize()} by {name}: training dashed, validation solid.{lines}"
-                f"{ring if marked else ''}",
+                f"{key.capitalize()} by {name}{_which(curves)}.{lines}{ring if marked else ''}",
                 f"Line chart of {key} by {name}. At the end: {ends}.",
             )
         )
@@ -85,6 +84,12 @@ def training_section(content: ReportContent, drawer: Drawer) -> Section:
     rows = [charts[start : start + 2] for start in range(0, len(charts), 2)]
     paragraphs = text_only(" ".join(words.ending(content)), words.overfitting(content))
     return Section("training", f"{name.capitalize()} by {name}", paragraphs, rows)
+
+
+def _which(curves: list[Curve]) -> str:
+    if len(curves) > 1:
+        return ": training dashed, validation solid"
+    return f" on the {curves[0].label} images"
 
 
 def _end(values: Floats, share: bool) -> str:

@@ -41,7 +41,7 @@ def setup_section(content: ReportContent, drawer: Drawer) -> Section:
                     else "."
                 ),
                 f"Drawing of a server above {count(clients, 'client')}: the global model goes "
-                "down, each client's trained weights go up, images stay where they are.",
+                f"down, each client's {_sent(content)} go up, images stay where they are.",
                 least=400,
             )
         )
@@ -71,9 +71,19 @@ def _federation(content: ReportContent) -> Figure:
         client_sizes(content),
         server=f"{words.algorithm(content)}, {rounds}",
         down=f"the shared model\n{size(message)} to each",
-        up=f"trained weights,\nafter {words.local_work(content)}",
+        up=f"{_sent(content)},\nafter {words.local_work(content)}",
         cohort=words.cohort(content),
     )
+
+
+def _sent(content: ReportContent) -> str:
+    """Return what a client sends, in few words."""
+    spending = content.privacy
+    if spending is None or (
+        spending.mechanism.unit == "client" and spending.mechanism.placement == "server"
+    ):
+        return "trained weights"
+    return "weights with noise"
 
 
 def _image_shape(content: ReportContent) -> tuple[int, ...]:
