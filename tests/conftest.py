@@ -1,6 +1,7 @@
 """What all tests share: where the real images are, and that none is skipped silently in CI."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("FEDLENS_DATA is not set: it names the folder of real images")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledger_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Sign privacy ledgers with a key of the tests' own, and never touch the user's."""
+    path = tmp_path_factory.mktemp("ledger-key") / "ledger.key"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDLENS_LEDGER_KEY", str(path))
+        yield path
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -63,6 +63,4 @@ def test_what_cannot_be_is_refused() -> None:
             LocalTraining(averaging=value)
     model, client = problem()
     with pytest.raises(ConfigError, match=r"local\.averaging"):
-        federate(
-            model, [client], algorithm=FedAvg(), rounds=1, local=LocalTraining(averaging=0.5)
-        )
+        federate(model, [client], algorithm=FedAvg(), rounds=1, local=LocalTraining(averaging=0.5))

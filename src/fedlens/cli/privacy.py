@@ -1,12 +1,16 @@
 """``fedlens privacy``: what a training would cost, how much noise a budget needs, what was spent."""
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from fedlens.cli.display import out, print_json, table
+from fedlens.cli.display import errors, out, print_json, table
 from fedlens.cli.options import Json, RunPath
+from fedlens.errors import RunError
+from fedlens.experiment.opened import part_folders
+from fedlens.experiment.privacy import private
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
 from fedlens.privacy.accounting import attack_bound, epsilon_of
@@ -22,7 +26,9 @@ privacy = typer.Typer(
 
 Units = Annotated[int, typer.Option(min=1, help="Examples (or clients) in all.")]
 Expected = Annotated[int, typer.Option(min=1, help="Expected in a batch (or cohort).")]
-Periods = Annotated[int, typer.Option(min=1, help="Epochs over the examples (or rounds).")]
+Periods = Annotated[
+    int, typer.Option(min=1, max=100_000, help="Epochs over the examples (or rounds).")
+]
 Unit = Annotated[str, typer.Option(help="What is hidden: example or client.")]
 Delta = Annotated[float, typer.Option(help="Well below one over the number of units.")]
 Sampling = Annotated[
@@ -100,59 +106,115 @@ def ledger(path: RunPath, *, json: Json = False) -> None:
 
         fedlens privacy ledger runs/private
     """
-    found = Ledger.open(RunDirectory(path).ledger_file)
-    worst = found.worst()
-    content = {
-        **found.terms.model_dump(),
-        "verified": found.verified,
-        "epsilon": found.epsilon(worst),
-        "worst_account": worst,
-        "true_positive_rate_bound_at_1_percent": attack_bound(found.releases(worst), 0.01),
-        "accounts": [
-            {
-                "account": name,
-                "units": units,
-                "releases": found.steps(name),
-                "epsilon_pld": found.epsilon(name),
-                "epsilon_rdp": found.epsilon(name, accountant="rdp"),
-            }
-            for name, units in found.units.items()
-        ],
-    }
-    if json:
-        print_json(without_nan(content))
+    config = RunDirectory(path).read_config()
+    if not private(config):
+        raise RunError(
+            f"{path} was trained without privacy (privacy.mechanism is 'none'): nothing was hidden or "
+            "charged, so that there is no epsilon."
+        )
+    folders = part_folders(path, config) if config.repeats > 1 else [path]
+    if not folders:
+        raise RunError(f"{path} has not begun; go on with `fedlens resume {path}`.")
+    spent = [_spent(Ledger.open(RunDirectory(folder).ledger_file)) for folder in folders]
+    names = [folder.name for folder in folders]
+    if config.repeats == 1:
+        if json:
+            print_json(without_nan(spent[0].content()))
+        else:
+            _print_spent(spent[0])
         return
+    # one image may be at another client for another seed: whatever it is, it is no worse than this
+    together = epsilon_of(
+        [release for one in spent for release in one.ledger.releases(one.worst)],
+        spent[0].ledger.terms.delta,
+    )
+    if json:
+        parts = [{"part": n, **one.content()} for n, one in zip(names, spent, strict=True)]
+        print_json(without_nan({"parts": parts, "epsilon_of_all_parts": together}))
+        return
+    for name, one in zip(names, spent, strict=True):
+        _print_spent(one, f"{name}: ")
+    _say(
+        f"All {len(spent)} seeds used the same images: whoever sees all of their models is promised "
+        f"epsilon {_number(together)}, not that of one."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Spent:
+    """A ledger, and what its accounts cost: worked out once, since that takes time."""
+
+    ledger: Ledger
+    epsilons: dict[str, float]
+    cross_checks: dict[str, float]
+
+    @property
+    def worst(self) -> str:
+        """Name of the account that has spent most."""
+        return max(self.epsilons, key=lambda name: self.epsilons[name])
+
+    def content(self) -> dict[str, Any]:
+        """Return what ``--json`` shows."""
+        found = self.ledger
+        return {
+            **found.terms.model_dump(),
+            "verified": found.verified,
+            "epsilon": self.epsilons[self.worst],
+            "worst_account": self.worst,
+            "true_positive_rate_bound_at_1_percent": attack_bound(found.releases(self.worst), 0.01),
+            "accounts": [
+                {
+                    "account": name,
+                    "units": units,
+                    "releases": found.steps(name),
+                    "epsilon_pld": self.epsilons[name],
+                    "epsilon_rdp": self.cross_checks[name],
+                }
+                for name, units in found.units.items()
+            ],
+        }
+
+
+def _spent(found: Ledger) -> _Spent:
+    return _Spent(
+        found,
+        {name: found.epsilon(name) for name in found.units},
+        {name: found.epsilon(name, accountant="rdp") for name in found.units},
+    )
+
+
+def _print_spent(spent: _Spent, title: str = "") -> None:
+    found, terms = spent.ledger, spent.ledger.terms
     rows = [
         [
             name,
             f"{units:,}",
             f"{found.steps(name):,}",
-            _number(found.epsilon(name)),
-            _number(found.epsilon(name, accountant="rdp")),
+            _number(spent.epsilons[name]),
+            _number(spent.cross_checks[name]),
         ]
         for name, units in found.units.items()
     ]
-    terms = found.terms
     table(
-        f"{terms.mechanism}, unit: one {terms.unit}, delta {terms.delta:g}",
+        f"{title}{terms.mechanism}, unit: one {terms.unit}, delta {terms.delta:g}",
         ["account", f"{terms.unit}s", "releases", "epsilon (PLD)", "epsilon (RDP)"],
         rows,
     )
-    lines = [
-        f"Spent: epsilon {_number(found.epsilon(worst))} at delta {terms.delta:g} for one "
+    _say(
+        f"Spent: epsilon {_number(spent.epsilons[spent.worst])} at delta {terms.delta:g} for one "
         f"{terms.unit} ({terms.relation}), by PLD"
-        + (f"; that is the worst, {worst}." if len(found.units) > 1 else "."),
-        f"Budget: {'none was set' if terms.budget is None else f'epsilon {terms.budget:g}'}.",
-        f"Noise and samples: {terms.source}.",
-    ]
+        + (f"; that is the worst, {spent.worst}." if len(found.units) > 1 else ".")
+    )
+    _say(f"Budget: {'none was set' if terms.budget is None else f'epsilon {terms.budget:g}'}.")
+    _say(f"Noise and samples: {terms.source}.")
     if not terms.guarantee:
-        lines.append(
-            "They were seeded, so that nothing is guaranteed: whoever knows the seed knows all."
-        )
+        _say("They were seeded, so that nothing is guaranteed: whoever knows the seed knows all.")
     if not found.verified:
-        lines.append("Not verified: it was signed with the key of another machine.")
-    for line in lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        _say("Not verified: it was signed with the key of another machine.")
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _mechanism(
@@ -197,8 +259,16 @@ def _show(plan: Mechanism, delta: float, json: bool) -> None:
         "releases": sum(release.count for release in releases),
         "true_positive_rate_bound_at_1_percent": attack_bound(releases, 0.01),
     }
+    warning = ""
+    if delta * plan.population >= 1 and plan.placement != "local":
+        warning = (
+            f"Warning: delta is not below 1 / {plan.population:,}, so that publishing one whole "
+            f"{plan.unit} would count as private."
+        )
     if json:
         print_json(without_nan(content))
+        if warning:
+            errors.print(warning, style="yellow", highlight=False, soft_wrap=True)
         return
     rows = [
         ["epsilon (PLD)", _number(content["epsilon_pld"])],
@@ -217,14 +287,8 @@ def _show(plan: Mechanism, delta: float, json: bool) -> None:
         rows.insert(5, ["in the last period", f"{plan.multiplier(plan.periods - 1):.4g}"])
     table("Cost of the plan", ["", "value"], rows)
     out.print(f"Cannot be told apart: {plan.relation}.", highlight=False, soft_wrap=True)
-    if delta * plan.population >= 1:
-        out.print(
-            f"Warning: delta is not below 1 / {plan.population:,}, so that publishing one whole "
-            f"{plan.unit} would count as private.",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if warning:
+        out.print(warning, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _number(value: Any) -> str:

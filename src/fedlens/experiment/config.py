@@ -134,6 +134,24 @@ class Config(Section):
                 "privacy.mechanism is 'dp-fedavg', which hides clients, but mode 'central' has none; "
                 "choose dp-sgd."
             )
+        if privacy.placement == "distributed":
+            raise ConfigError(
+                "privacy.placement is 'distributed', but shares of noise protect only inside secure "
+                "aggregation, which runs do not have; choose 'server' or 'local'."
+            )
+        if privacy.mechanism == "dp-sgd" and self.local.precision != "float32":
+            raise ConfigError(
+                f"local.precision is '{self.local.precision}', but with dp-sgd the gradient of each "
+                "example is worked out in float32; choose float32."
+            )
+        if privacy.clip_quantile is None and (privacy.clip_rate, privacy.count_noise) != (
+            PrivacySection().clip_rate,
+            None,
+        ):
+            raise ConfigError(
+                "privacy.clip_rate or privacy.count_noise is set, but the clip norm stays as it is "
+                "unless privacy.clip_quantile is given."
+            )
         for key, mechanism in PRIVACY_BELONGINGS.items():
             if mechanism != privacy.mechanism and getattr(privacy, key) != getattr(
                 PrivacySection(), key

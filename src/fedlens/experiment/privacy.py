@@ -80,6 +80,46 @@ def accounts_of(config: Config, dataset: ImageDataset, clients: Partition | None
     return made
 
 
+def check_first(config: Config, accounts: Sequence[Account], clients: int) -> None:
+    """Refuse a budget that the named noise overspends in the first epoch or round.
+
+    Args:
+        config: with a mechanism.
+        accounts: as :func:`accounts_of` returned them.
+        clients: how many there are; 0 in mode ``central``.
+
+    Raises:
+        ConfigError: nothing could be trained.
+    """
+    section = config.privacy
+    if section.noise_multiplier is None or section.epsilon is None:
+        return
+    times = [1] * len(accounts)
+    if len(accounts) == clients:
+        first = [done.get(1, 0) for done in _work(config, clients)]
+        times = first if section.mechanism == "dp-sgd" else [min(1, count) for count in first]
+    for account, count in zip(accounts, times, strict=True):
+        cost = epsilon_of(account.mechanism.charges(0) * count, section.delta)
+        if cost > section.epsilon:
+            raise ConfigError(
+                f"privacy.epsilon is {section.epsilon:g}, but with privacy.noise_multiplier "
+                f"{section.noise_multiplier:g} the first {'round' if clients else 'epoch'} alone "
+                f"costs {cost:.4g}; choose more noise, or a larger budget."
+            )
+
+
+def delta_notice(accounts: Sequence[Account], delta: float) -> str | None:
+    """Return a sentence where ``delta`` lets whole examples (or clients) be given away, else None."""
+    for account in accounts:
+        units, what = account.units, account.mechanism.unit
+        if account.mechanism.placement != "local" and delta * units >= 1:
+            return (
+                f"privacy.delta is {delta:g}, not below one over the {units:,} {what}s of "
+                f"'{account.name}', so that publishing one whole {what} would count as private."
+            )
+    return None
+
+
 def _drafts(
     config: Config, dataset: ImageDataset, clients: Partition | None
 ) -> list[tuple[str, Mechanism, Plan]]:
@@ -111,6 +151,8 @@ def _drafts(
         mechanism = replace(mechanism, sampling="fixed")  # who sends is seen: nothing is amplified
     work = _work(config, len(sizes))
     names = [name or f"client {number}" for number, name in enumerate(clients.names)]
+    if len(set(names)) < len(names):  # each has an account of its own
+        names = [f"{number}: {name}" for number, name in enumerate(names)]
     drafts: list[tuple[str, Mechanism, Plan]] = []
     for number, size in enumerate(sizes):
         if section.mechanism == "dp-sgd":
@@ -170,15 +212,17 @@ class Book:
         """Open the run's ledger, or begin it where the run has not begun.
 
         Raises:
-            RunError: the ledger is gone, was changed, or is of other accounts.
+            RunError: the ledger is gone, was changed, is of other accounts, or is an older one, so
+                that there are more releases in the metrics than in it.
         """
         self._budget = config.privacy.epsilon
         self._plans = {account.name: account.plan for account in accounts}
         self._names = [account.name for account in accounts]
         terms = terms_of(config, accounts[0].mechanism)
         path = directory.ledger_file
+        history = directory.read_metrics()
         if not path.exists():
-            if directory.checkpoint_files():
+            if history or directory.checkpoint_files():
                 raise RunError(
                     f"{path} is gone, so that what the run has spent is not known; put it back, or "
                     "start a new run."
@@ -190,6 +234,14 @@ class Book:
         if self.ledger.terms != terms or set(self.ledger.units) != set(self._names):
             raise RunError(
                 f"{path} is the ledger of another run; put back the one that belongs here."
+            )
+        told = (history[-1] if history else {}).get("privacy")
+        account, made = (told.get(k) for k in ("account", "releases")) if told else (None, None)
+        if account in self._plans and isinstance(made, int) and self.ledger.steps(account) < made:
+            raise RunError(
+                f"{path} has {self.ledger.steps(account):,} releases of '{account}', but "
+                f"{directory.metrics_file.name} has {made:,}: it is an older one; put back the ledger "
+                "that the run wrote last."
             )
 
     def afford(self, charges: Mapping[str, Sequence[Release]]) -> bool:

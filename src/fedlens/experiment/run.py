@@ -16,7 +16,15 @@ from fedlens.experiment.environment import describe_environment
 from fedlens.experiment.features import trainable, whole
 from fedlens.experiment.modes import Event, Job, Watcher, run_central, run_federated, units
 from fedlens.experiment.opened import Run, as_configured, find_dataset, load_run, part_folders
-from fedlens.experiment.privacy import Account, Book, accounts_of, federated_privacy, private
+from fedlens.experiment.privacy import (
+    Account,
+    Book,
+    accounts_of,
+    check_first,
+    delta_notice,
+    federated_privacy,
+    private,
+)
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer, has_map
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
@@ -52,9 +60,13 @@ def start_run(
     """
     config = located(config)
     dataset = dataset if dataset is not None else find_dataset(config)
+    watch = watch or _silent
     for number in range(config.repeats):
         single = _single_config(config, config.seed + number)
-        _prepare(single, as_configured(dataset, single))
+        made = _prepare(single, as_configured(dataset, single))
+        notice = delta_notice(made.accounts, config.privacy.delta)
+        if notice is not None and number == 0:
+            watch(Event(0, units(config), f"Note: {notice}"))
     environment = {
         **describe_environment(),
         "seed": config.seed,
@@ -72,7 +84,7 @@ def start_run(
     directory.check_free()
     with directory.lock():
         directory.create(config, environment)
-        _carry_out(directory, config, dataset, environment, watch or _silent)
+        _carry_out(directory, config, dataset, environment, watch)
     return load_run(out)
 
 
@@ -165,6 +177,7 @@ def _prepare(config: Config, dataset: ImageDataset) -> Prepared:
     accounts = accounts_of(config, dataset, parts) if private(config) else []
     if accounts:
         check_network(FlatParameters(copy.deepcopy(model)))
+        check_first(config, accounts, 0 if parts is None else len(parts))
     if accounts and parts is not None:
         check_privacy(
             federated_privacy(config, accounts),
@@ -211,8 +224,8 @@ def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watc
     made = _prepare(config, dataset)
     directory.sweep()
     saved = directory.read_checkpoint(config)
-    directory.keep_metrics(0 if saved is None else saved[0])
     book = Book(directory, config, made.accounts) if made.accounts else None
+    directory.keep_metrics(0 if saved is None else saved[0])
     part = trainable(made.model, dataset, made.clients)
     train = run_central if part.clients is None else run_federated
     job = Job(directory, config, part, made.accounts, book, saved)

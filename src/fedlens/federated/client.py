@@ -146,7 +146,7 @@ class Workbench:
         seed: int,
         validation_inputs: Tensor | None,
         algorithm: Algorithm,
-        privacy: Privacy,
+        privacy: Privacy | None = None,
     ) -> None:
         """Copy ``model`` and keep references to all else; see :func:`fedlens.federate`."""
         self.flat = FlatParameters(copy.deepcopy(model))
@@ -157,7 +157,7 @@ class Workbench:
         self._seed = seed
         self._validation_inputs = validation_inputs
         self._algorithm = algorithm
-        self._privacy = privacy
+        self._privacy = privacy or Privacy()
 
     def train(
         self, task: ClientTask, incoming: Tensor, outgoing: Tensor, memory: Tensor

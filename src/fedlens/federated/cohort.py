@@ -62,15 +62,17 @@ class Planner:
         chosen = self.privacy.sample(round)
         if chosen is None:
             chosen = choose_cohort(len(self.sizes), self.cohort, self.seed, round, attempt)
-        epochs = [local_epochs(self.local, self.seed, round, k) for k in chosen]
-        planned = [
-            count * self.local.steps_per_epoch(self.sizes[k])
-            for count, k in zip(epochs, chosen, strict=True)
-        ]
-        done = self.faults.strike(chosen, planned, self.seed, round, attempt)
+        # under client-level privacy whom the faults strike must not depend on who was sampled, or
+        # one client more would change what the others do
+        struck = range(len(self.sizes)) if self.privacy.unit == "client" else chosen
+        work = {k: local_epochs(self.local, self.seed, round, k) for k in struck}
+        steps = {k: n * self.local.steps_per_epoch(self.sizes[k]) for k, n in work.items()}
+        fates = self.faults.strike(struck, list(steps.values()), self.seed, round, attempt)
+        fate_of = dict(zip(struck, fates, strict=True))
         tasks: list[ClientTask] = []
         lost: list[LeftOut] = []
-        for k, count, whole, fate in zip(chosen, epochs, planned, done, strict=True):
+        for k in chosen:
+            count, whole, fate = work[k], steps[k], fate_of[k]
             if fate.gone:
                 lost.append(LeftOut(k, "it dropped out"))
             elif fate.late and (self.faults.late == "drop" or fate.steps == 0):
@@ -79,7 +81,7 @@ class Planner:
                 stretch = self.faults.stretch if k in self.attackers else 1.0
                 slot, size = len(tasks), self.sizes[k]
                 tasks.append(ClientTask(round, k, slot, count, size, fate.steps, whole, stretch))
-        return Plan(chosen, tasks, lost, dict(zip(chosen, epochs, strict=True)))
+        return Plan(chosen, tasks, lost, {k: work[k] for k in chosen})
 
 
 def cohort_size(cohort: int | float | None, clients: int) -> int:

@@ -21,7 +21,8 @@ class ClientRecord:
         seconds: wall-clock time of its work.
         train_loss, train_accuracy: over its last local epoch, while its weights moved.
         loss, accuracy: of the *new global model* on the validation set, re-weighted to this
-            client's own label mix; None where there is no such measure.
+            client's own label mix; None where there is no such measure, and under privacy, which
+            does not cover label mixes.
         update_norm: Euclidean norm of its update, ||y_k - x||.
         cosine_to_mean: cosine between its update and the mean update, in [-1, 1]; None where one of
             them is zero.

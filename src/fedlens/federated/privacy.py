@@ -5,6 +5,7 @@ privacy acts where the updates of a secret sample of clients are added up. Both 
 releases *before* it is made.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -234,6 +235,8 @@ class ClientPrivacy(Privacy):
         for update in updates:
             difference = update.weights.to(torch.float64) - old
             length = float(difference.norm())
+            if not math.isfinite(length):  # a NaN would pass the comparison unclipped
+                length = float(difference.zero_().norm())
             if length > clip:
                 difference.mul_(clip / length)
             short += 0.5 if length <= clip else -0.5
@@ -245,8 +248,9 @@ class ClientPrivacy(Privacy):
             total = release(total, std, noise)
         new = old + total / mechanism.expected
         if self.adaptive is not None:
-            count = short + float(noise.gaussian(1, self.adaptive.count_noise, torch.float64))
-            clip = self.adaptive.next_clip(clip, count, mechanism.expected)
+            counted = torch.tensor([short], dtype=torch.float64)
+            count = release(counted, self.adaptive.count_noise, noise)
+            clip = self.adaptive.next_clip(clip, float(count), mechanism.expected)
         return [Update(client=0, examples=1, steps=1, weights=new, planned=1)], clip
 
     def _source(self, round: int, use: int) -> RandomSource:

@@ -278,6 +278,11 @@ class Rounds:
         reports = self._engine.train(plan.tasks, finished)
         rows = self._engine.outgoing
         reasons = ["" if bool(torch.isfinite(rows[r.slot]).all()) else NOT_FINITE for r in reports]
+        if self._rules.privacy.unit == "client":
+            # it counts as zero, and where clients add noise has noise like any other's
+            for i in (i for i, reason in enumerate(reasons) if reason):
+                rows[reports[i].slot, : self._layout.parameters].copy_(self._state.parameters)
+                reasons[i] = ""
         self._screen(reports, reasons)
         left_out = [*plan.lost] + [
             LeftOut(report.client, reason)
@@ -371,7 +376,9 @@ class Rounds:
         cosine: float | None,
         evaluation: Evaluation | None,
     ) -> ClientRecord:
-        loss, accuracy = self._validation.of_client(report.client, evaluation)
+        loss = accuracy = None
+        if self._rules.privacy.unit is None:  # else they would give away its label mix
+            loss, accuracy = self._validation.of_client(report.client, evaluation)
         return ClientRecord(
             client=report.client,
             examples=report.examples,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from fedlens.errors import ConfigError
 
+LEAST_CLIP, LARGEST_CLIP = 1e-60, 1e60  # far from where a float ends, and noise with it
+
 
 @dataclass(frozen=True)
 class AdaptiveClip:
@@ -69,4 +71,5 @@ class AdaptiveClip:
             expected: units expected in a sample: the fixed denominator.
         """
         share = noisy_count / expected + 0.5
-        return clip_norm * math.exp(-self.rate * (share - self.quantile))
+        exponent = min(max(-self.rate * (share - self.quantile), -300.0), 300.0)
+        return min(max(clip_norm * math.exp(exponent), LEAST_CLIP), LARGEST_CLIP)

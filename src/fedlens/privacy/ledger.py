@@ -155,10 +155,11 @@ class Ledger:
                 f"{self.path} was signed with another key than this machine's; go on where the run "
                 f"was begun, or copy the key from there and name its file in ${KEY_VARIABLE}."
             )
-        before = {name: list(entries) for name, entries in self._releases.items()}
-        for name, releases in charges.items():
+        for name in charges:
             if name not in self._releases:
                 raise RunError(f"{self.path} has no account '{name}'.")
+        before = {name: list(entries) for name, entries in self._releases.items()}
+        for name, releases in charges.items():
             for release in releases:
                 _append(self._releases[name], release)
         try:

@@ -59,8 +59,8 @@ class PrivateSteps:
     def __post_init__(self) -> None:
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
             raise ConfigError(
-                f"{self.views} views of each example were asked for, expected at least 1, and with more "
-                "than 1 an augmentation that makes them."
+                f"{self.views} views of each example were asked for, expected at least 1, and with "
+                "more than 1 an augmentation that makes them."
             )
 
     def source(self, draws: Draws, epoch: int) -> RandomSource:
@@ -124,8 +124,8 @@ class PrivateRun(LocalRun):
             self._per_epoch,
         ):
             raise ConfigError(
-                f"A mechanism for {mechanism.steps} steps an epoch in batches of {mechanism.expected:,} "
-                f"was given to a training of {self._per_epoch} steps in batches of "
+                f"A mechanism for {mechanism.steps} steps an epoch in batches of "
+                f"{mechanism.expected:,} was given to a training of {self._per_epoch} in batches of "
                 f"{settings.batch_size or len(client):,}: more could be released than is charged."
             )
         if settings.precision != "float32":
