@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from fedlens.cli.display import out, print_json, table, watching
+from fedlens.cli.display import errors, out, print_json, table, watching
 from fedlens.cli.options import Json, RunPath
 from fedlens.errors import RunError
 from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
+from fedlens.experiment.privacy import private
 from fedlens.experiment.run import partition_of
 from fedlens.federated.personal import personalise as fit
 from fedlens.files import without_nan
@@ -39,6 +40,13 @@ def personalise(
     run = load_run(path)
     if run.config.mode != "federated":
         raise RunError(f"{path} was trained centrally; expected the run of a federation.")
+    if private(run.config):
+        errors.print(
+            "Note: personal models are trained on each client's images without noise: no privacy "
+            "covers them or their figures, which must stay with their client.",
+            style="yellow",
+            soft_wrap=True,
+        )
     model = run.model
     first = run.parts[0] if run.parts else run
     clients = partition_of(first.config, first.dataset)

@@ -137,7 +137,7 @@ class PrivateRun(LocalRun):
         self._clipper = PerExampleClipper(
             flat.model, loss, clip_norm=mechanism.clip_norm, multiplicity=privacy.views
         )
-        self._sum = torch.zeros_like(flat.vector)
+        self._sum = torch.zeros_like(flat.vector, dtype=torch.float64)
 
     def epoch(self, number: int) -> EpochFigures:
         """Take the steps of local epoch ``number``, from 1; see :meth:`LocalRun.epoch`."""

@@ -605,7 +605,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ModelError, match="vector of shape"):
         clipper.clipped_sum(images, labels, out[1:])
     with pytest.raises(ModelError, match="vector of shape"):
-        clipper.clipped_sum(images, labels, out.double())
+        clipper.clipped_sum(images, labels, out.half())
     with pytest.raises(ModelError, match="4 inputs were given with 3 targets"):
         clipper.clipped_sum(images, labels[:3], out)
     with pytest.raises(ModelError, match="one value per example"):

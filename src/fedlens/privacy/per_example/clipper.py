@@ -117,7 +117,7 @@ class PerExampleClipper:
         Args:
             inputs: (N, ...), or (N, K, ...) with K > 1 views; on the model's device.
             targets: (N, ...), one for each example.
-            out: (P,) of the model's dtype; layout: the trainable parameters in
+            out: (P,) float64 or of the model's dtype; layout: the trainable parameters in
                 ``named_parameters`` order, each row-major.
 
         Raises:
@@ -156,7 +156,8 @@ class PerExampleClipper:
             )
 
     def _clip(self, task: Task, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ClippedSum]:
-        total = task.layout.zeros()
+        # The sensitivity that is claimed leaves no room for the rounding of thousands of additions.
+        total = task.layout.zeros().double()
         views = task.layout.views(total)
         seen: list[ClippedSum] = []
         for some, theirs in zip(
@@ -164,7 +165,7 @@ class PerExampleClipper:
         ):
             if len(some):  # an empty batch is split into one empty chunk
                 seen.append(self._clip_chunk(task, some, theirs, views))
-        empty = total.new_empty(0)
+        empty = task.layout.zeros().new_empty(0)
         return total, ClippedSum(
             torch.cat([chunk.norms for chunk in seen] or [empty]),
             torch.cat([chunk.losses for chunk in seen] or [empty]),
@@ -193,7 +194,7 @@ class PerExampleClipper:
             The norms (n,), and how many are not finite.
         """
         if not chunk.parts:
-            return total[0].new_zeros(len(chunk.losses) // self._views), 0
+            return chunk.losses.new_zeros(len(chunk.losses) // self._views), 0
         norms = torch.linalg.vector_norm(
             torch.stack([part.norms() for _, part in chunk.parts]), dim=0
         )

@@ -58,9 +58,9 @@ class FlatLayout:
         ]
 
     def check(self, vector: Tensor) -> None:
-        """Raise ModelError unless ``vector`` is (P,) of the parameters' dtype, on their device."""
-        wanted = ((self.length,), self.dtype, self.device)
-        if (tuple(vector.shape), vector.dtype, vector.device) != wanted:
+        """Raise ModelError unless ``vector`` is (P,), float64 or of their dtype, on their device."""
+        fits = tuple(vector.shape) == (self.length,) and vector.device == self.device
+        if not fits or vector.dtype not in (self.dtype, torch.float64):
             raise ModelError(
                 f"The clipped gradients are to be added to a vector of shape {tuple(vector.shape)}, "
                 f"{vector.dtype} on {vector.device}, but the network's is of shape "
