@@ -10,9 +10,11 @@ from fedlens.explain import Contrast, Explanation, explain
 from fedlens.federated import (
     Aggregation,
     Algorithm,
+    ClientPrivacy,
     ClientStore,
     CoordinateMedian,
     Correction,
+    ExamplePrivacy,
     Faults,
     FedAdagrad,
     FedAdam,
@@ -38,19 +40,26 @@ from fedlens.federated import (
     personalise,
 )
 from fedlens.models import build_model
+from fedlens.privacy.accounting import Release, calibrate, epsilon_of
+from fedlens.privacy.adaptive_clip import AdaptiveClip
+from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.training import LocalTraining
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveClip",
     "Aggregation",
     "Algorithm",
     "Client",
+    "ClientPrivacy",
     "ClientStore",
     "Config",
     "Contrast",
     "CoordinateMedian",
     "Correction",
+    "ExamplePrivacy",
     "Explanation",
     "Faults",
     "FedAdagrad",
@@ -69,9 +78,12 @@ __all__ = [
     "LocalTraining",
     "LocalWork",
     "Mean",
+    "Mechanism",
+    "NoiseSchedule",
     "Partition",
     "PersonalResult",
     "Progress",
+    "Release",
     "Run",
     "Scaffold",
     "Screening",
@@ -81,6 +93,8 @@ __all__ = [
     "Update",
     "__version__",
     "build_model",
+    "calibrate",
+    "epsilon_of",
     "explain",
     "federate",
     "load_config",

@@ -359,7 +359,7 @@ def test_local_noise_is_added_by_each_client_in_full() -> None:
 def test_only_those_who_send_are_charged_with_local_noise() -> None:
     charged: list[dict[int, list[Release]]] = []
     made = of_clients(4, 2, noise=1.5, sampling="fixed", placement="local")
-    privacy = ClientPrivacy(made, afford_=lambda c: charged.append(dict(c)) or True)
+    privacy = ClientPrivacy(made, charge=lambda c: charged.append(dict(c)) or True)
     records = together(least_squares(SIZES), privacy, cohort=2).history
     assert [sorted(charges) for charges in charged] == [record.cohort for record in records]
     assert all(charges[k] == [Release(0.75)] for charges in charged for k in charges)
@@ -373,7 +373,7 @@ def empty_round(privacy: ClientPrivacy) -> int:
 def test_an_empty_sample_is_a_round_like_any_other() -> None:
     charged = []
     made = of_clients(4, 1, noise=1.0, rounds=200)
-    privacy = ClientPrivacy(made, afford_=lambda c: charged.append(dict(c)) or True, seed=4)
+    privacy = ClientPrivacy(made, charge=lambda c: charged.append(dict(c)) or True, seed=4)
     last = empty_round(privacy)
     kept: list[Checkpoint] = []
     result = together(

@@ -26,6 +26,7 @@ from fedlens.federated.client_store import ClientStore
 from fedlens.federated.faults import Faults, Screening
 from fedlens.federated.history import RoundRecord
 from fedlens.federated.personal import PersonalResult, personalise
+from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
 from fedlens.federated.round import Checkpoint
 from fedlens.federated.server import FederationResult, Progress, federate
 from fedlens.training.loop import Correction
@@ -36,9 +37,11 @@ __all__ = [
     "Aggregation",
     "Algorithm",
     "Checkpoint",
+    "ClientPrivacy",
     "ClientStore",
     "CoordinateMedian",
     "Correction",
+    "ExamplePrivacy",
     "Faults",
     "FedAdagrad",
     "FedAdam",
@@ -54,6 +57,7 @@ __all__ = [
     "LocalWork",
     "Mean",
     "PersonalResult",
+    "Privacy",
     "Progress",
     "RoundRecord",
     "Scaffold",

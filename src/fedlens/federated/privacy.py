@@ -26,7 +26,7 @@ from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.randomness import Purpose
 from fedlens.training.private import Augmentation, PrivateSteps
 
-Afford = Callable[[Mapping[int, Sequence[Release]]], bool]
+Charge = Callable[[Mapping[int, Sequence[Release]]], bool]
 """Called with client number -> what a round is about to release of it; charges it, or returns False
 where that would exceed a budget. Under client-level privacy every client is in it."""
 
@@ -87,14 +87,14 @@ class ExamplePrivacy(Privacy):
 
     Attributes:
         mechanisms: one a client; a period is a round, charged once for each local epoch.
-        afford_: see :data:`Afford`.
+        charge: see :data:`Charge`.
         seeded: draw samples and noise from the federation's seed: repeatable, without guarantee.
         views, augmentation: see :class:`PrivateSteps`.
     """
 
     unit: ClassVar[Unit | None] = "example"
     mechanisms: tuple[Mechanism, ...]
-    afford_: Afford | None = None
+    charge: Charge | None = None
     seeded: bool = False
     views: int = 1
     augmentation: Augmentation | None = None
@@ -116,9 +116,9 @@ class ExamplePrivacy(Privacy):
 
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge each client of the cohort for its local epochs."""
-        if self.afford_ is None:
+        if self.charge is None:
             return True
-        return self.afford_(
+        return self.charge(
             {
                 client: self.mechanisms[client].charges(round - 1) * count
                 for client, count in epochs.items()
@@ -143,7 +143,7 @@ class ClientPrivacy(Privacy):
     Attributes:
         mechanism: a period is a round; its population is all clients.
         adaptive: lets the clip norm follow a quantile, from the mechanism's as the first.
-        afford_: see :data:`Afford`.
+        charge: see :data:`Charge`.
         seed: root seed of samples and noise, repeatable and so without guarantee; None draws them
             from the operating system.
     """
@@ -152,7 +152,7 @@ class ClientPrivacy(Privacy):
     hides_figures: ClassVar[bool] = True
     mechanism: Mechanism
     adaptive: AdaptiveClip | None = None
-    afford_: Afford | None = None
+    charge: Charge | None = None
     seed: int | None = None
 
     @property
@@ -213,12 +213,12 @@ class ClientPrivacy(Privacy):
 
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge every client, in the sample or not; with local noise those that send."""
-        if self.afford_ is None:
+        if self.charge is None:
             return True
         local = self.mechanism.placement == "local"
         at_risk = epochs if local else range(self.mechanism.population)
         charges = self.mechanism.charges(round - 1)
-        return self.afford_(dict.fromkeys(at_risk, charges))
+        return self.charge(dict.fromkeys(at_risk, charges))
 
     def combine(
         self, round: int, start: Tensor, updates: Sequence[Update], clip_norm: float | None
