@@ -94,15 +94,13 @@ def test_calibration_finds_the_published_noise(rate, steps, epsilon, tight, reny
 
 def test_each_plan_gets_the_noise_that_it_would_get_alone() -> None:
     """Clients of different sizes with one batch size: the smaller are sampled more often."""
-    plans = [
-        lambda scale, n=n: [R(scale, 100 / n, 5 * n // 100)] for n in (5000, 1000, 1100, 1000, 300)
-    ]
+    plans = [lambda scale, n=n: [R(scale, 100 / n, 5 * n // 100)] for n in (1000, 300, 1000)]
     together = calibrate_each(plans, 2.0, 1e-5)
-    assert together[1] == together[3]
+    assert together[0] == together[2]
     for plan, noise in zip(plans, together, strict=True):
         assert noise == pytest.approx(calibrate(plan, 2.0, 1e-5), rel=2e-3)
         assert epsilon_of(plan(noise), 1e-5) <= 2.0 < epsilon_of(plan(noise / 1.002), 1e-5)
-    assert together[4] > together[1] > together[2] > together[0]
+    assert together[1] > together[0]
 
 
 def test_a_whole_schedule_is_calibrated() -> None:
