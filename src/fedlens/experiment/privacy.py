@@ -66,11 +66,15 @@ def accounts_of(config: Config, dataset: ImageDataset, clients: Partition | None
     if section.noise_multiplier is None:
         assert section.epsilon is not None
         # each to its own: the same budget for all lets larger clients add less noise
-        plans = [
-            lambda scale, plan=plan, mechanism=mechanism: plan(mechanism.with_noise(scale))
-            for _, mechanism, plan in drafts
-        ]
-        noises = calibrate_each(plans, section.epsilon, section.delta)
+        plans = [_scaled(plan, mechanism) for _, mechanism, plan in drafts]
+        # whoever is drawn in no round has nothing to release, and no noise of its own to find
+        taking_part = [number for number, plan in enumerate(plans) if merged(plan(1.0))]
+        found = calibrate_each(
+            [plans[number] for number in taking_part] or plans, section.epsilon, section.delta
+        )
+        noises = [max(found)] * len(drafts)
+        for number, noise in zip(taking_part, found, strict=True):
+            noises[number] = noise
     else:
         noises = [section.noise_multiplier] * len(drafts)
     made = []
@@ -118,6 +122,10 @@ def delta_notice(accounts: Sequence[Account], delta: float) -> str | None:
                 f"'{account.name}', so that publishing one whole {what} would count as private."
             )
     return None
+
+
+def _scaled(plan: Plan, mechanism: Mechanism) -> Callable[[float], list[Release]]:
+    return lambda noise: plan(mechanism.with_noise(noise))
 
 
 def _drafts(

@@ -26,7 +26,7 @@ from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.randomness import Purpose
 from fedlens.training.private import Augmentation, PrivateSteps
 
-Charge = Callable[[Mapping[int, Sequence[Release]]], bool]
+Charge = Callable[[Mapping[int, Sequence[Release]]], bool | None]
 """Called with client number -> what a round is about to release of it; charges it, or returns False
 where that would exceed a budget. Under client-level privacy every client is in it."""
 
@@ -118,12 +118,13 @@ class ExamplePrivacy(Privacy):
         """Charge each client of the cohort for its local epochs."""
         if self.charge is None:
             return True
-        return self.charge(
+        allowed = self.charge(
             {
                 client: self.mechanisms[client].charges(round - 1) * count
                 for client, count in epochs.items()
             }
         )
+        return allowed is not False
 
     def steps(self, round: int, client: int) -> PrivateSteps:
         """Return the client's mechanism in this round."""
@@ -218,7 +219,7 @@ class ClientPrivacy(Privacy):
         local = self.mechanism.placement == "local"
         at_risk = epochs if local else range(self.mechanism.population)
         charges = self.mechanism.charges(round - 1)
-        return self.charge(dict.fromkeys(at_risk, charges))
+        return self.charge(dict.fromkeys(at_risk, charges)) is not False
 
     def combine(
         self, round: int, start: Tensor, updates: Sequence[Update], clip_norm: float | None

@@ -23,6 +23,7 @@ Accountant = Literal["pld", "rdp"]
 ACCOUNTANTS = ("pld", "rdp")
 FINE, COARSE = 1e-4, 1e-3  # discretisation of the privacy loss; both give upper bounds
 MANY_KINDS = 12  # different releases from which the coarse grid is used
+MOST_NOISE, MOST_STEPS = 1e6, 10**9
 LEAST_NOISE = 1e-3  # below it epsilon is past a million: no guarantee
 
 
@@ -46,15 +47,17 @@ class Release:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+        if not 0 <= self.noise_multiplier <= MOST_NOISE:
             raise ConfigError(
-                f"The noise multiplier is {self.noise_multiplier}, expected a number from 0."
+                f"The noise multiplier is {self.noise_multiplier}, expected a number from 0 to "
+                f"{MOST_NOISE:g}."
             )
         if not 0 < self.rate <= 1:
             raise ConfigError(f"The sampling rate is {self.rate}, expected above 0 and at most 1.")
-        if type(self.count) is not int or self.count < 0:
+        if type(self.count) is not int or not 0 <= self.count <= MOST_STEPS:
             raise ConfigError(
-                f"The number of steps is {self.count}, expected a whole number from 0."
+                f"The number of steps is {self.count}, expected a whole number from 0 to "
+                f"{MOST_STEPS:,}."
             )
 
     def event(self) -> Any:
@@ -209,7 +212,7 @@ def _bracket(
     low = high = guess or 1.0
     while cost(high) > target:
         low, high, step = high, step * high, step**2
-        if high > 1e9:
+        if high > MOST_NOISE / 4:
             raise ConfigError(
                 f"No noise up to {high:g} times the clip norm meets epsilon {target:g}; ask for "
                 "fewer steps or a larger budget."

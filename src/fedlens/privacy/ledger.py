@@ -71,7 +71,7 @@ class _Content(BaseModel):
 
     format: int
     terms: Terms
-    accounts: dict[str, _Account]
+    accounts: dict[str, _Account] = Field(min_length=1)
     key: str
     digest: str
 
