@@ -74,7 +74,7 @@ class Privacy:
         return updates, clip_norm
 
     def first_clip_norm(self) -> float | None:
-        """Return the clip norm of the first round where it changes from round to round."""
+        """Return the clip norm of the first round; None where updates are not clipped."""
         return None
 
 
