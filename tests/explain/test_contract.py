@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
+from fedlens.explain.explaining import explain
 from fedlens.explain.explanation import Explanation
-from fedlens.explain.methods import METHODS, explain
+from fedlens.explain.methods import METHODS
 from fedlens.explain.target import Contrast
 from fedlens.models.paper_cnn import PaperCNN
 

@@ -1,7 +1,7 @@
 """What every method returns: maps that are neither normalised nor painted, and what made them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Record:
         heatmap: float32 (H, W), signed as the method defines, not normalised.
         layer: layer that the map was taken from, or None where the method uses none.
         explained: what the map explains, in words: a class (the predicted one unless another was
-            asked for) or "this against that".
+            asked for), "this against that", or "no class".
         degenerate: the map is all zero or not finite, and is not to be painted.
     """
 
@@ -45,20 +45,25 @@ class Explanation:
     Attributes:
         values: float32 (B, H, W) on the CPU, signed as the method defines, not normalised.
         logits: (B, L) on the CPU, in the precision of the network.
-        target: int64 (B,) explained class of each image, or the :class:`Contrast` of all of them.
+        target: int64 (B,) explained class of each image, the :class:`Contrast` of all of them, or
+            None where the method looks at no class.
         degenerate: bool (B,), True where a map is all zero or not finite.
         images: (B, C, H, W) as they were given.
         meta: plain JSON values: ``method``, ``version`` (of the method: a higher number may give
             other maps), ``layer``, ``parameters`` (all of them), ``seed`` and ``baseline`` (None
-            where the method has none).
+            where the method has none), ``signed`` (there is evidence against the target too, as
+            negative values) and ``class_specific``.
+        details: name -> (B,) what the method knows of its own maps, such as how far an integrated
+            gradient's sum is from the gap in score (``completeness_gap``).
     """
 
     values: Tensor
     logits: Tensor
-    target: Tensor | Contrast
+    target: Tensor | Contrast | None
     degenerate: Tensor
     images: Tensor
     meta: dict[str, Any]
+    details: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of images B."""
@@ -106,7 +111,9 @@ class Explanation:
         row = self.logits[index].float()
         predicted = int(row.argmax())
         probabilities = row.sigmoid() if multilabel else row.softmax(0)
-        if isinstance(self.target, Contrast):
+        if self.target is None:
+            explained = "no class"
+        elif isinstance(self.target, Contrast):
             explained = f"{names[self.target.for_class]} against {names[self.target.against_class]}"
         else:
             explained = names[int(self.target[index])]

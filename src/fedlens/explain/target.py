@@ -107,6 +107,16 @@ def target_score(logits: Tensor, target: Tensor | Contrast | None) -> Tensor:
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
 
 
+def resolved(target: Tensor | Contrast | None, logits: Tensor) -> Tensor | Contrast:
+    """Return ``target``, or the classes (B,) with the largest of ``logits`` (B, L) where it is None."""
+    return logits.argmax(1) if target is None else target
+
+
+def of_rows(target: Tensor | Contrast, rows: Tensor) -> Tensor | Contrast:
+    """Return what is asked about the images at the positions ``rows``, which may name one twice."""
+    return target if isinstance(target, Contrast) else target[rows.to(target.device)]
+
+
 def _not_a_target(got: str) -> ExplanationError:
     return ExplanationError(
         f"The target is {got}, expected a class number, one class number per image, a Contrast, or "

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedlens.errors import ExplanationError
-from fedlens.explain.grad_cam import upsample
-from fedlens.explain.methods import explain
+from fedlens.explain.explaining import explain
+from fedlens.explain.methods.cam import upsample
 from fedlens.explain.target import Contrast
 from fedlens.models.paper_cnn import PaperCNN
 
