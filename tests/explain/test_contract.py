@@ -2,6 +2,8 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
-from fedlens.explain.explaining import explain
+from fedlens.explain.explaining import explain, parameters_of
 from fedlens.explain.explanation import Explanation
 from fedlens.explain.methods import METHODS
 from fedlens.explain.target import Contrast
+from fedlens.models import build_model
 from fedlens.models.paper_cnn import PaperCNN
 
 CLASSES = 5
@@ -53,19 +56,71 @@ def plain_network() -> nn.Module:
     return model
 
 
+def hybrid() -> nn.Module:
+    """A network with attention."""
+    return build_model("hybrid", in_channels=1, classes=CLASSES, image_size=28, seed=4)
+
+
 class FlattenByView(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         return maps.view(len(maps), -1)
 
 
 NETWORKS = {"paper-cnn": paper_cnn, "plain": plain_network}
+ATTENTION = {"hybrid": hybrid}
 
+
+def networks(method: str) -> dict[str, Callable[[], nn.Module]]:
+    """The networks that a method is tried on."""
+    return ATTENTION if METHODS[method].needs_attention else NETWORKS
+
+
+every_pair = pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        pytest.param(method, make, id=f"{method}-{name}")
+        for method in sorted(METHODS)
+        for name, make in networks(method).items()
+    ],
+)
+every_class_specific_pair = pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        pytest.param(method, make, id=f"{method}-{name}")
+        for method in sorted(METHODS)
+        if METHODS[method].class_specific
+        for name, make in networks(method).items()
+    ],
+)
 every_method = pytest.mark.parametrize("method", sorted(METHODS))
-every_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+every_class_specific_method = pytest.mark.parametrize(
+    "method", [name for name in sorted(METHODS) if METHODS[name].class_specific]
+)
+
+
+# Few samples: what is tested here does not depend on their number.
+FEW: dict[str, dict[str, Any]] = {
+    "smoothgrad": {"samples": 4},
+    "integrated-gradients": {"steps": 4, "most_steps": 4},
+    "expected-gradients": {"samples": 4},
+    "exact-shapley": {"across": 2},
+    "kernel-shap": {"across": 3, "samples": 40},
+    "lime": {"across": 3, "samples": 40},
+    "occlusion": {"size": 8, "stride": 6},
+}
 
 
 def images(count: int = 7) -> Tensor:
     return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+
+
+def ask(model: nn.Module, given: Tensor, method: str, target=None, **options) -> Explanation:
+    """Explain with few samples, references where needed, and a target only where one is taken."""
+    if METHODS[method].needs_references:
+        options.setdefault("references", images(5).flip(3))
+    if METHODS[method].class_specific:
+        options["target"] = target
+    return explain(model, given, method, **options, **FEW.get(method, {}))
 
 
 def hooks(model: nn.Module) -> int:
@@ -75,45 +130,54 @@ def hooks(model: nn.Module) -> int:
     )
 
 
-@every_method
-@every_network
+@every_pair
 def test_shapes_types_and_meta(method, make):
     given = images()
-    result = explain(make(), given, method)
+    result = ask(make(), given, method)
     assert isinstance(result, Explanation) and len(result) == 7
     assert result.values.shape == (7, 28, 28) and result.values.dtype == torch.float32
     assert result.logits.shape == (7, CLASSES)
-    assert result.target.shape == (7,) and result.target.dtype == torch.int64
+    if METHODS[method].class_specific:
+        assert result.target.shape == (7,) and result.target.dtype == torch.int64
+    else:
+        assert result.target is None
     assert result.degenerate.shape == (7,) and result.degenerate.dtype == torch.bool
     assert result.images is given
     assert not result.values.requires_grad and not result.logits.requires_grad
     assert not result.degenerate.any()
-    assert set(result.meta) == {"method", "version", "layer", "parameters", "seed", "baseline"}
+    assert set(result.meta) == {
+        *("method", "version", "layer", "parameters", "seed", "baseline"),
+        *("signed", "class_specific"),
+    }
     assert result.meta["method"] == method
+    assert (result.meta["seed"] is None) == (not METHODS[method].stochastic)
+    assert (result.meta["layer"] is not None) == METHODS[method].uses_layer
+    assert result.meta["signed"] == METHODS[method].signed == bool((result.values < 0).any())
+    assert set(FEW.get(method, {})) <= set(parameters_of(method))
+    assert all(values.shape == (7,) for values in result.details.values())
     assert json.loads(json.dumps(result.meta, allow_nan=False)) == result.meta
 
 
-@every_method
-@every_network
+@every_pair
 def test_logits_are_those_of_the_network_in_evaluation_mode(method, make):
     model = make()
-    result = explain(model.train(), images(), method)
+    result = ask(model.train(), images(), method)
     with torch.no_grad():
         expected = model.eval()(images())
     torch.testing.assert_close(result.logits, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(result.predicted(), expected.argmax(1))
-    assert torch.equal(result.target, expected.argmax(1))
+    if METHODS[method].class_specific:
+        assert torch.equal(result.target, expected.argmax(1))
 
 
-@every_method
-@every_network
+@every_pair
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_a_batch_equals_the_loop_over_its_images(method, make, batch_size):
     model, given = make(), images()
     classes = [0, 1, 2, 3, 4, 0, 1]
-    together = explain(model, given, method, target=classes, batch_size=batch_size)
+    together = ask(model, given, method, target=classes, batch_size=batch_size)
     for index, number in enumerate(classes):
-        alone = explain(model, given[index : index + 1], method, target=number)
+        alone = ask(model, given[index : index + 1], method, target=number)
         scale = alone.values.abs().max().item()
         torch.testing.assert_close(
             together.values[index], alone.values[0], rtol=1e-4, atol=1e-5 * scale
@@ -121,28 +185,27 @@ def test_a_batch_equals_the_loop_over_its_images(method, make, batch_size):
         torch.testing.assert_close(together.logits[index], alone.logits[0], rtol=1e-5, atol=1e-6)
 
 
-@every_method
-@every_network
+@every_pair
 def test_the_network_is_left_as_it_was(method, make):
     model = make().train()
-    model.get_submodule("conv2").eval()  # a mixture of flags, as when a layer is frozen
-    kept = torch.zeros_like(model.conv1.bias)
-    model.conv1.bias.grad = kept
+    list(model.children())[1].eval()  # a mixture of flags, as when a layer is frozen
+    first, frozen = next(model.named_parameters())
+    kept = frozen.grad = torch.zeros_like(frozen)
     for parameter in model.parameters():
         parameter.register_hook(_never)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     flags = {name: module.training for name, module in model.named_modules()}
 
-    explain(model, images(), method)
+    ask(model, images(), method)
 
     assert {name: module.training for name, module in model.named_modules()} == flags
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert hooks(model) == 0
-    assert model.conv1.bias.grad is kept and not kept.any()
+    assert frozen.grad is kept and not kept.any()
     assert all(
         parameter.grad is None and parameter.requires_grad
         for name, parameter in model.named_parameters()
-        if name != "conv1.bias"
+        if name != first
     )
 
 
@@ -150,26 +213,24 @@ def _never(_gradient: Tensor) -> None:
     raise AssertionError("a weight gradient was computed")
 
 
-@every_method
-@every_network
+@every_pair
 def test_nothing_global_changes_and_the_result_repeats(method, make):
     model = make().train()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    first = explain(model, images(), method)
+    first = ask(model, images(), method)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
-    assert torch.equal(explain(model, images(), method).values, first.values)
+    assert torch.equal(ask(model, images(), method).values, first.values)
 
 
-@every_method
-@every_network
+@every_pair
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_works_under_every_gradient_mode_and_restores_it(method, make, mode):
     model = make()
-    expected = explain(model, images(), method, target=[1] * 7)
+    expected = ask(model, images(), method, target=[1] * 7)
     with mode():
         before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        result = explain(model, images(), method, target=[1] * 7)
+        result = ask(model, images(), method, target=[1] * 7)
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
     assert torch.equal(result.values, expected.values)
     assert not result.values.is_inference()
@@ -189,9 +250,9 @@ class Gate(nn.Module):
 @every_method
 def test_images_made_in_inference_mode(method):
     model = Gate()
-    expected = explain(model, images(), method, target=1)
+    expected = ask(model, images(), method, target=1)
     with torch.inference_mode():
-        result = explain(model, images(), method, target=torch.tensor([1] * 7))
+        result = ask(model, images(), method, target=torch.tensor([1] * 7))
     assert torch.equal(result.values, expected.values)
 
 
@@ -200,35 +261,32 @@ def test_a_failing_network_is_restored(method):
     model = plain_network().train()
     model.output = nn.Linear(3, CLASSES)
     with pytest.raises(ExplanationError, match=r"cannot take images.*\(1, 28, 28\)"):
-        explain(model, images(), method)
+        ask(model, images(), method)
     assert hooks(model) == 0
     assert all(module.training for module in model.modules())
     assert torch.is_grad_enabled()
 
 
-@every_method
-@every_network
+@every_pair
 def test_bytes_are_scaled_to_one(method, make):
     model = make()
     pixels = (images() * 255).to(torch.uint8)
-    from_bytes = explain(model, pixels, method)
-    from_floats = explain(model, pixels.float() / 255, method)
+    from_bytes = ask(model, pixels, method)
+    from_floats = ask(model, pixels.float() / 255, method)
     assert torch.equal(from_bytes.values, from_floats.values)
     assert from_bytes.images is pixels
 
 
-@every_method
-@every_network
+@every_pair
 def test_a_double_precision_network_gives_single_precision_maps(method, make):
-    single = explain(make(), images(), method, target=2)
-    double = explain(make().double(), images(), method, target=2)
+    single = ask(make(), images(), method, target=2)
+    double = ask(make().double(), images(), method, target=2)
     assert double.values.dtype == torch.float32 and double.logits.dtype == torch.float64
     scale = single.values.abs().max().item()
     torch.testing.assert_close(double.values, single.values, rtol=1e-4, atol=1e-5 * scale)
 
 
-@every_method
-@every_network
+@every_class_specific_pair
 @pytest.mark.parametrize(
     "target",
     [3, np.int64(3), torch.tensor(3), [3] * 7, torch.full((7,), 3), torch.full((7,), 3).byte()],
@@ -236,58 +294,130 @@ def test_a_double_precision_network_gives_single_precision_maps(method, make):
 )
 def test_every_form_of_a_target(method, make, target):
     model = make()
-    result = explain(model, images(), method, target=target)
+    result = ask(model, images(), method, target=target)
     assert result.target.tolist() == [3] * 7 and result.target.dtype == torch.int64
-    assert torch.equal(result.values, explain(model, images(), method, target=[3] * 7).values)
+    assert torch.equal(result.values, ask(model, images(), method, target=[3] * 7).values)
 
 
-@every_method
-@every_network
+@every_class_specific_pair
 def test_classes_have_maps_of_their_own(method, make):
-    first, second = (explain(make(), images(), method, target=number) for number in (0, 1))
+    first, second = (ask(make(), images(), method, target=number) for number in (0, 1))
     assert not torch.allclose(first.values, second.values, rtol=0.1)
 
 
-@every_method
-@every_network
+@every_pair
 @pytest.mark.parametrize("target", [None, 2, [], Contrast(1, 0)])
 def test_an_empty_batch(method, make, target):
-    result = explain(make(), images(0), method, target=target)
+    result = ask(make(), images(0), method, target=target)
     assert result.values.shape == (0, 28, 28) and result.logits.shape == (0, CLASSES)
     assert result.degenerate.shape == (0,) and result.predicted().shape == (0,)
-    if isinstance(target, Contrast):
+    if not METHODS[method].class_specific:
+        assert result.target is None
+    elif isinstance(target, Contrast):
         assert result.target == target
     else:
         assert result.target.shape == (0,) and result.target.dtype == torch.int64
 
 
-@every_method
-@every_network
+@every_class_specific_pair
 def test_a_contrast_explains_the_difference_of_two_logits(method, make):
     """Equal to explaining class 0 of the same network with a difference as its output layer."""
     model, difference = make(), make()
     with torch.no_grad():
         for values in (difference.output.weight, difference.output.bias):
             values[0] = values[3] - values[1]
-    contrast = explain(model, images(), method, target=Contrast(3, 1))
-    expected = explain(difference, images(), method, target=0)
+    contrast = ask(model, images(), method, target=Contrast(3, 1))
+    expected = ask(difference, images(), method, target=0)
     assert contrast.target == Contrast(3, 1)
     assert not contrast.degenerate.any()
     scale = expected.values.abs().max().item()
     torch.testing.assert_close(contrast.values, expected.values, rtol=1e-4, atol=1e-5 * scale)
-    assert not torch.allclose(contrast.values, explain(model, images(), method, target=3).values)
+    assert not torch.allclose(contrast.values, ask(model, images(), method, target=3).values)
 
 
-@every_method
-def test_a_map_that_is_zero_or_not_finite_is_flagged(method):
-    model = paper_cnn()
+@every_class_specific_pair
+def test_a_class_that_depends_on_nothing_is_flagged(method, make):
+    model = make()
     with torch.no_grad():
         model.output.weight[0] = 0
-    zero = explain(model, images(2), method, target=[0, 1])
-    assert zero.degenerate.tolist() == [True, False]
+    zero = ask(model, images(5), method, target=[0, 1, 2, 3, 4])
+    assert zero.degenerate[0] and not zero.degenerate[1:].all()
+
+
+@every_pair
+def test_weights_that_are_not_finite_are_refused(method, make):
+    model = make()
     with torch.no_grad():
         model.output.weight[0] = float("nan")
-    assert explain(model, images(2), method, target=0).degenerate.all()
+    with pytest.raises(ExplanationError, match=r"weights 'output.weight' .* NaN or infinity"):
+        ask(model, images(2), method)
+
+
+@every_pair
+def test_logits_that_are_not_finite_are_refused(method, make):
+    model = make()
+    with torch.no_grad():
+        model.output.bias[1] = 3e38
+        model.output.weight[1] = 3e38
+    given = images(2)
+    with pytest.raises(ExplanationError, match=r"logits of image 0 are NaN or infinite"):
+        ask(model, given, method)
+
+
+@pytest.mark.parametrize("method", [m for m in sorted(METHODS) if not METHODS[m].class_specific])
+@pytest.mark.parametrize("target", [1, [1, 1], Contrast(1, 0)])
+def test_a_method_that_looks_at_no_class_refuses_a_target(method, target):
+    (make, *_) = networks(method).values()
+    with pytest.raises(ExplanationError, match=f"'{method}' looks at no class"):
+        explain(make(), images(2), method, target=target)
+
+
+@pytest.mark.parametrize("method", [m for m in sorted(METHODS) if not METHODS[m].uses_layer])
+def test_a_method_without_a_layer_refuses_one(method):
+    (make, *_) = networks(method).values()
+    with pytest.raises(ExplanationError, match=f"'{method}' explains no single layer.*grad-cam"):
+        ask(make(), images(2), method, layer="conv1")
+
+
+@pytest.mark.parametrize("method", [m for m in sorted(METHODS) if METHODS[m].needs_references])
+def test_a_method_that_needs_references_says_so(method):
+    with pytest.raises(ExplanationError, match="give it references"):
+        explain(paper_cnn(), images(2), method)
+
+
+@pytest.mark.parametrize("method", [m for m in sorted(METHODS) if METHODS[m].complete])
+def test_a_complete_map_sums_to_the_gap_in_score(method):
+    """Against the black image, or the mean score of the references; 2 % for those that sample."""
+    model, given, others = paper_cnn(), images(), images(5).flip(3)
+    result = explain(model, given, method, target=2, references=others)
+    black = torch.zeros_like(given)
+    with torch.no_grad():
+        before = model(others if METHODS[method].needs_references else black)[:, 2].mean()
+        gap = model(given)[:, 2] - before
+    sampled = METHODS[method].needs_references
+    torch.testing.assert_close(
+        result.values.sum((1, 2)),
+        gap,
+        rtol=0.02 if sampled else 1e-3,
+        atol=0.05 if sampled else 1e-4,
+    )
+    missed = result.values.sum((1, 2)) - gap
+    torch.testing.assert_close(result.details["completeness_gap"], missed, rtol=0.01, atol=1e-4)
+
+
+def test_no_two_methods_are_the_same():
+    """A method that silently falls back on another would pass every other test."""
+    found = {
+        name: ask(make(), images(), name, target=1).values.flatten(1)
+        for name in METHODS
+        for make in networks(name).values()
+        if make is not paper_cnn
+    }
+    names = sorted(found)
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            likeness = torch.cosine_similarity(found[first], found[second])
+            assert (likeness < 0.9999).all(), (first, second)
 
 
 @every_method
@@ -300,6 +430,12 @@ def test_a_map_that_is_zero_or_not_finite_is_flagged(method):
         (images().long(), {}, r"torch.int64, expected uint8"),
         (images() / torch.zeros(7, 1, 28, 28), {}, r"Image 0 has a pixel that is NaN or infinite"),
         (torch.rand(2, 3, 28, 28), {}, r"cannot take images of the shape .* \(3, 28, 28\)"),
+        (images() * 255, {}, r"Image 0 has values from .* expected 0 to 1; give bytes, or say"),
+        (images(), {"value_range": (1.0, 0.0)}, r"value_range is \(1.0, 0.0\)"),
+        (images(), {"value_range": (0.0, float("nan"))}, r"value_range is"),
+        (images(), {"seed": -1}, r"seed is -1"),
+        (images(), {"unheard_of": 3}, r"has no parameter 'unheard_of'; it has "),
+        (images(), {"references": images(2) - 1}, r"Reference 0 has values from -0"),
         (torch.rand(2, 1, 12, 12), {}, r"cannot take images of the shape .* \(1, 12, 12\)"),
         (images(), {"batch_size": 0}, r"batch_size is 0"),
         (images(), {"target": 5}, r"no class 5 .* classes 0 to 4"),
@@ -314,9 +450,12 @@ def test_a_map_that_is_zero_or_not_finite_is_flagged(method):
     ],
 )
 def test_a_wrong_request_is_one_clear_sentence(method, given, options, sentence):
-    model = paper_cnn()
+    if "target" in options and not METHODS[method].class_specific:
+        sentence = "looks at no class"
+    (make, *_) = networks(method).values()
+    model = make()
     with pytest.raises(ExplanationError, match=sentence) as caught:
-        explain(model, given, method, **options)
+        explain(model, given, method, **{"references": images(3)} | options)
     assert str(caught.value).endswith(".")
     assert hooks(model) == 0
 
@@ -326,7 +465,7 @@ def test_a_wrong_request_is_one_clear_sentence(method, given, options, sentence)
 def test_a_network_without_logits(method, output):
     model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 2, 3), output=output))
     with pytest.raises(ExplanationError, match=r"expected logits \(B, L\)"):
-        explain(model, images(), method)
+        ask(model, images(), method)
 
 
 def test_an_unknown_method_names_the_methods():

@@ -78,7 +78,8 @@ class IntegratedGradients(Attributor):
 
     Sundararajan, Taly and Yan 2017. The integral is taken by Gauss-Legendre quadrature; an image
     whose map does not sum to score(x) - score(b) within :data:`COMPLETE` is done again with twice
-    the steps, until it does or ``most_steps`` are reached.
+    the steps, until it does or ``most_steps`` are reached. (Where an image lies on the border of that
+    bar, rounding may decide differently in another batch; both maps are then within it.)
 
     Details: ``completeness_gap``, the map's sum minus score(x) + score(b), in logits; ``steps``.
     """
@@ -235,7 +236,8 @@ def score_gradients(
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         scores = target_score(forward_logits(context.model, images), target)
-    return _gradient(scores.sum(), images), scores.detach()
+        total = scores.sum()
+    return _gradient(total, images), scores.detach()
 
 
 def check_count(name: str, count: int) -> None:
@@ -245,6 +247,7 @@ def check_count(name: str, count: int) -> None:
 
 
 def _gradient(score: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient of ``score``, zero where it does not depend on the images."""
     gradient = None
     if score.requires_grad:
         (gradient,) = torch.autograd.grad(score, images, allow_unused=True)
