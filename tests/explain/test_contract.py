@@ -101,7 +101,7 @@ every_class_specific_method = pytest.mark.parametrize(
 # Few samples: what is tested here does not depend on their number.
 FEW: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 4},
-    "integrated-gradients": {"steps": 4, "most_steps": 4},
+    "integrated-gradients": {"panels": 4, "most_steps": 12},
     "expected-gradients": {"samples": 4},
     "exact-shapley": {"across": 2},
     "kernel-shap": {"across": 3, "samples": 40},
