@@ -261,7 +261,7 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 
 
 def test_the_catalogue_is_whole() -> None:
-    assert len(DATASETS) == 14
+    assert len(DATASETS) == 16
     for name, known in DATASETS.items():
         assert name == known.name
         assert known.task == ("multilabel" if name == "chestmnist" else "multiclass")

@@ -162,6 +162,23 @@ _DIGITS = KnownDataset(
     kind="embedded",
 )
 
+_SHAPES = tuple(
+    KnownDataset(
+        name=name,
+        title=title,
+        task="multiclass",
+        class_names=("disc", "square", "triangle", "cross"),
+        channels=1,
+        sizes=(6_000, 600, 600),
+        licence="Apache-2.0",
+        kind="embedded",
+    )
+    for name, title in (
+        ("shapes", "Shapes (generated)"),
+        ("shapes-shortcut", "Shapes with a shortcut (generated)"),
+    )
+)
+
 _ORGANS = (
     "bladder",
     "femur-left",
@@ -305,6 +322,6 @@ _MEDMNIST = (
 )
 
 DATASETS: dict[str, KnownDataset] = {
-    known.name: known for known in (_FASHION_MNIST, *_MEDMNIST, _DIGITS)
+    known.name: known for known in (_FASHION_MNIST, *_MEDMNIST, _DIGITS, *_SHAPES)
 }
 """Every image set that fedlens knows, by name."""

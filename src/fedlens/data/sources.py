@@ -9,6 +9,7 @@ from fedlens.data.idx import read_idx
 from fedlens.data.layout import ARRAYS, Arrays, dataset_from_arrays
 from fedlens.data.locate import file_in, is_file, known_dataset, locate, place_in
 from fedlens.data.npz import read_npz
+from fedlens.data.shapes import load_shapes
 from fedlens.data.splitting import check_seed
 from fedlens.errors import DataError, DataNotFoundError
 
@@ -59,7 +60,7 @@ def load_dataset(
     elif name is not None:
         known = known_dataset(name)
         if known.kind == "embedded":
-            return load_digits(seed)
+            return load_digits(seed) if name == "digits" else load_shapes(shortcut=name != "shapes")
         place = locate(known, download=download, progress=progress)
     else:
         raise DataError(
