@@ -93,6 +93,9 @@ every_class_specific_pair = pytest.mark.parametrize(
     ],
 )
 every_method = pytest.mark.parametrize("method", sorted(METHODS))
+every_method_without_attention = pytest.mark.parametrize(
+    "method", [name for name in sorted(METHODS) if not METHODS[name].needs_attention]
+)
 every_class_specific_method = pytest.mark.parametrize(
     "method", [name for name in sorted(METHODS) if METHODS[name].class_specific]
 )
@@ -247,7 +250,7 @@ class Gate(nn.Module):
         return (self.conv(given) * given).mean((2, 3))
 
 
-@every_method
+@every_method_without_attention
 def test_images_made_in_inference_mode(method):
     model = Gate()
     expected = ask(model, images(), method, target=1)
@@ -256,7 +259,7 @@ def test_images_made_in_inference_mode(method):
     assert torch.equal(result.values, expected.values)
 
 
-@every_method
+@every_method_without_attention
 def test_a_failing_network_is_restored(method):
     model = plain_network().train()
     model.output = nn.Linear(3, CLASSES)
@@ -460,7 +463,7 @@ def test_a_wrong_request_is_one_clear_sentence(method, given, options, sentence)
     assert hooks(model) == 0
 
 
-@every_method
+@every_method_without_attention
 @pytest.mark.parametrize("output", [nn.Identity(), nn.Flatten(0)], ids=["maps", "one row"])
 def test_a_network_without_logits(method, output):
     model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 2, 3), output=output))

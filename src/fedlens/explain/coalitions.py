@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
 from fedlens.explain.contract import Context
-from fedlens.explain.layers import forward_logits
+from fedlens.explain.layers import channels_innermost, forward_logits
 from fedlens.explain.target import Contrast, of_rows, target_score
-from fedlens.models.layout import channels_last
 
 
 def masked_scores(
@@ -47,7 +46,7 @@ def masked_scores(
     count, channels, height, width = images.shape
     buffer = images.new_empty((context.rows, channels, height, width))
     if _takes_channels_innermost(context.model, images[:1]):
-        buffer = channels_last(buffer)
+        buffer = channels_innermost(buffer)
     # Written in place: many small results between the network's large ones would keep the allocator
     # from using memory again (gigabytes for 65,536 coalitions of 64 images).
     scores = torch.empty((count, number), dtype=torch.float64)
@@ -116,7 +115,7 @@ def _takes_channels_innermost(model: nn.Module, images: Tensor) -> bool:
     fails. The images must be ones that it takes in the usual layout.
     """
     try:
-        forward_logits(model, channels_last(images))
+        forward_logits(model, channels_innermost(images))
     except ExplanationError:
         return False
     return True

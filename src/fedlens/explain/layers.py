@@ -34,6 +34,29 @@ class ExplainableNetwork(Protocol):
         ...
 
 
+@runtime_checkable
+class AttentionNetwork(Protocol):
+    """A network of attention between tokens that lie on a grid over the image.
+
+    Attributes:
+        token_grid: rows and columns of the grid, whose cells lie over the image without gaps.
+        has_class_token: True where the logits are of a token that lies nowhere, number 0, before
+            those of the grid; False where they are of the mean of the grid's tokens.
+    """
+
+    token_grid: tuple[int, int]
+    has_class_token: bool
+
+    def forward_with_attention(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (B, L) of ``images`` (B, C, H, W), and each block's attention weights.
+
+        The weights are (B, heads, T, T), at least 0, of the first block first; entry (i, j) is how
+        much token i takes from token j, and each row sums to 1. They must be part of the graph that
+        leads to the logits. The grid's tokens are in rows, from the top left.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class MapLayer:
     """Where the map of a layer is found.
@@ -159,20 +182,65 @@ def forward_logits(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         ExplanationError: the network cannot take such images, or its output is not (B, L).
     """
-    shape = tuple(images.shape[1:])
-    try:
+    with _refusing(images):
         logits = network(images)
+    return _checked(logits, images)
+
+
+def forward_attention(network: AttentionNetwork, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the logits (B, L) of ``images`` (B, C, H, W) and the attention weights (B, heads, T, T).
+
+    Raises:
+        ExplanationError: the network cannot take such images, its output is not (B, L), or its
+            attention does not fit its grid.
+    """
+    with _refusing(images):
+        logits, weights = network.forward_with_attention(images)
+    _checked(logits, images)
+    rows, columns = network.token_grid
+    tokens = rows * columns + network.has_class_token
+    for one in weights:
+        if one.dim() != 4 or len(one) != len(images) or one.shape[2:] != (tokens, tokens):
+            raise ExplanationError(
+                f"The network returned attention of the shape {tuple(one.shape)}, expected "
+                f"({len(images)}, heads, {tokens}, {tokens}) for its grid of {rows}x{columns} tokens."
+            )
+    if not weights:
+        raise ExplanationError("The network returned no attention, expected that of each block.")
+    return logits, weights
+
+
+@contextmanager
+def _refusing(images: Tensor) -> Iterator[None]:
+    """Turn the complaint of a network that cannot take ``images`` into one of ours."""
+    try:
+        yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ExplanationError(
-            f"The network cannot take images of the shape (C, H, W) = {shape}, expected images "
-            f"like those it was trained on ({reason})."
+            f"The network cannot take images of the shape (C, H, W) = {tuple(images.shape[1:])}, "
+            f"expected images like those it was trained on ({reason})."
         ) from error
+
+
+def _checked(logits: object, images: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ExplanationError(
             f"The network returned {got} for {len(images)} images, expected logits (B, L)."
         )
     return logits
+
+
+def channels_innermost(images: Tensor) -> Tensor:
+    """Return ``images`` (B, C, H, W) with the channels innermost in memory: faster convolutions.
+
+    The strides are written out because for one channel the two layouts are the same bytes, and
+    PyTorch would take the slower one.
+    """
+    count, channels, height, width = images.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.as_strided((count, channels, height, width), strides)

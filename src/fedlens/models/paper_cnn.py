@@ -11,8 +11,6 @@ from torch.nn.utils import skip_init
 from fedlens.errors import ModelError
 from fedlens.models.layout import channels_last
 
-SMALLEST_IMAGE = 22  # 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1: below that a stage would be empty
-
 
 class PaperCNN(nn.Module):
     """Three blocks of 3x3 valid convolution, ReLU and 2x2 max-pooling, then 128 hidden units.
@@ -36,10 +34,17 @@ class PaperCNN(nn.Module):
         visible: height and width in pixels of what the network sees, at the top left.
         name: the network's name in the registry.
         activation: module of its activation, which is monotonic.
+        padding: rows and columns of zeros around the maps of each convolution: 0 (valid) or 1 (same).
+        keeps_ends: whether pooling takes an odd last row for itself or drops it.
+        smallest: height and width in pixels of the smallest images.
     """
 
     name: ClassVar[str] = "paper-cnn"
     activation: ClassVar[type[nn.Module]] = nn.ReLU
+    padding: ClassVar[int] = 0
+    keeps_ends: ClassVar[bool] = False
+    # 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1: below that a stage would be empty
+    smallest: ClassVar[int] = 22
 
     def __init__(
         self, in_channels: int, classes: int, image_size: int, generator: torch.Generator
@@ -49,28 +54,24 @@ class PaperCNN(nn.Module):
         Args:
             in_channels: colour channels of the images.
             classes: number of outputs (logits).
-            image_size: height and width of the images in pixels, at least 22.
+            image_size: height and width of the images in pixels, at least :attr:`smallest`.
             generator: CPU generator of the initial weights.
 
         Raises:
-            ModelError: the image is too small for three valid convolutions with pooling.
+            ModelError: the image is too small for three convolutions with pooling.
         """
         super().__init__()
-        if image_size < SMALLEST_IMAGE:
+        smallest = self.smallest
+        if image_size < smallest:
             raise ModelError(
-                f"{self.name} needs images of at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE} pixels, "
+                f"{self.name} needs images of at least {smallest}x{smallest} pixels, "
                 f"got {image_size}x{image_size}; import the images with a larger --size."
             )
-        side = image_size
-        for _ in range(3):
-            side = (side - 2) // 2
-        self.visible = side
-        for _ in range(3):
-            self.visible = 2 * self.visible + 2
+        side, self.visible = self._sides(image_size)
         # PyTorch's own initial weights, drawn from the global generator, are skipped.
-        self.conv1 = skip_init(nn.Conv2d, in_channels, 32, 3)
-        self.conv2 = skip_init(nn.Conv2d, 32, 64, 3)
-        self.conv3 = skip_init(nn.Conv2d, 64, 64, 3)
+        self.conv1 = skip_init(nn.Conv2d, in_channels, 32, 3, padding=self.padding)
+        self.conv2 = skip_init(nn.Conv2d, 32, 64, 3, padding=self.padding)
+        self.conv3 = skip_init(nn.Conv2d, 64, 64, 3, padding=self.padding)
         self.dense = skip_init(nn.Linear, 64 * side * side, 128)
         self.output = skip_init(nn.Linear, 128, classes)
         for layer in (self.conv1, self.conv2, self.conv3, self.dense, self.output):
@@ -81,7 +82,7 @@ class PaperCNN(nn.Module):
         """Return the logits (N, classes) of float images (N, C, H, W) in [0, 1]."""
         maps = channels_last(images[:, :, : self.visible, : self.visible])
         for layer in (self.conv1, self.conv2, self.conv3):
-            maps = self.activate(F.max_pool2d(layer(maps), 2))
+            maps = self.activate(F.max_pool2d(layer(maps), 2, ceil_mode=self.keeps_ends))
         hidden = self.activate(self.dense(maps.flatten(1)))
         logits: Tensor = self.output(hidden)
         return logits
@@ -102,7 +103,7 @@ class PaperCNN(nn.Module):
         for number, layer in enumerate((self.conv1, self.conv2, self.conv3), start=1):
             steps[f"conv{number}"] = layer
             steps[f"{step}{number}"] = self.activation()
-            steps[f"pool{number}"] = nn.MaxPool2d(2)
+            steps[f"pool{number}"] = nn.MaxPool2d(2, ceil_mode=self.keeps_ends)
         steps["flatten"] = nn.Flatten()
         steps["dense"] = self.dense
         steps[f"{step}4"] = self.activation()
@@ -116,6 +117,16 @@ class PaperCNN(nn.Module):
         """Convolution name -> name of the view's module whose output is its activated map."""
         step = self.activation.__name__.lower()
         return {f"conv{number}": f"{step}{number}" for number in (1, 2, 3)}
+
+    def _sides(self, image_size: int) -> tuple[int, int]:
+        """Return the height of the last pooled map, and how many rows of the image it sees."""
+        side = image_size
+        for _ in range(3):
+            side = (side - 2) // 2
+        visible = side
+        for _ in range(3):
+            visible = 2 * visible + 2
+        return side, visible
 
 
 class PaperCNNTanh(PaperCNN):
@@ -132,3 +143,24 @@ class PaperCNNTanh(PaperCNN):
     def activate(self, values: Tensor) -> Tensor:
         """Return tanh of each value."""
         return torch.tanh(values)
+
+
+class PaperCNNSame(PaperCNN):
+    """:class:`PaperCNN` with same padding, so that it sees the whole image: 188,234 parameters.
+
+    Each convolution keeps the size of its input and each pooling takes an odd last row for itself
+    instead of dropping it: 28 -> 14 -> 7 -> 4. Every pixel, and every cell of the last map (7x7,
+    where :class:`PaperCNN` has 3x3), counts. The convolutions are the same; the hidden layer has
+    1,024 inputs instead of 64, hence the parameters. Weights are drawn alike.
+    """
+
+    name = "paper-cnn-same"
+    padding = 1
+    keeps_ends = True
+    smallest = 8  # 8 -> 4 -> 2 -> 1
+
+    def _sides(self, image_size: int) -> tuple[int, int]:
+        side = image_size
+        for _ in range(3):
+            side = (side + 1) // 2
+        return side, image_size

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from fedlens.errors import ModelError
+from fedlens.models.hybrid import Hybrid
 from fedlens.models.lenet import LeNet
-from fedlens.models.paper_cnn import PaperCNN, PaperCNNTanh
+from fedlens.models.paper_cnn import PaperCNN, PaperCNNSame, PaperCNNTanh
 from fedlens.models.scatter import ScatterCNN, ScatterLinear
 from fedlens.models.tanh_cnn import TanhCNN
 from fedlens.models.wide_gn import WideGN
@@ -18,6 +19,8 @@ Builder = Callable[[int, int, int, torch.Generator], nn.Module]
 
 MODELS: dict[str, Builder] = {
     "paper-cnn": PaperCNN,
+    "paper-cnn-same": PaperCNNSame,
+    "hybrid": Hybrid,
     "lenet": LeNet,
     "paper-cnn-tanh": PaperCNNTanh,
     "tanh-cnn": TanhCNN,
@@ -34,7 +37,9 @@ def build_model(
 
     Args:
         name: a name in :data:`MODELS`. ``paper-cnn-tanh``, ``tanh-cnn``, ``scatter-linear``,
-            ``scatter-cnn`` and ``wide-gn`` are made for training under differential privacy.
+            ``scatter-cnn`` and ``wide-gn`` are made for training under differential privacy;
+            ``paper-cnn-same`` is the study's network without its blind area; ``hybrid`` has
+            attention.
         in_channels: colour channels C of the images, at least 1.
         classes: number of classes or labels L, at least 2.
         image_size: height and width of the images in pixels.

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fedlens.errors import ExplanationError
 from fedlens.explain.contract import Attribution, Attributor, Context
-from fedlens.explain.layers import captured_map, find_layer, forward_logits
+from fedlens.explain.layers import captured_map, channels_innermost, find_layer, forward_logits
 from fedlens.explain.target import Contrast, target_score
 
 
@@ -179,15 +179,3 @@ class LayerCam(Cam):
 
     weights = "positive gradients of the logit, cell by cell"
     combine = staticmethod(layer_cam_map)
-
-
-def channels_innermost(images: Tensor) -> Tensor:
-    """Return ``images`` (B, C, H, W) with the channels innermost in memory: faster convolutions.
-
-    The strides are written out because for one channel the two layouts are the same bytes, and
-    PyTorch would take the slower one.
-    """
-    count, channels, height, width = images.shape
-    strides = (height * width * channels, 1, width * channels, channels)
-    images = images.contiguous(memory_format=torch.channels_last)
-    return images.as_strided((count, channels, height, width), strides)
