@@ -1,8 +1,12 @@
 """What the documents show can be run as it stands there."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
+from fedlens.explain import METHODS
+
+metrics = import_module("fedlens.explain.metrics")  # `fedlens.explain` is also a function
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -16,3 +20,31 @@ def test_the_private_federation_of_the_privacy_page_runs() -> None:
     exec(compile(code, "docs/privacy.md", "exec"), names)
     assert len(names["result"].history) == 2
     assert names["noise"] > 1
+
+
+def test_the_method_of_ones_own_on_the_page_of_explanations_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "explanations.md").read_text(), re.S)
+    names: dict[str, object] = {}
+    try:
+        exec(compile(code, "docs/explanations.md", "exec"), names)
+    finally:
+        METHODS.pop("gradient-times-input", None)
+    explanation = names["explanation"]
+    assert explanation.meta["parameters"]["strength"] == 2.0
+    assert explanation.values.shape == (4, 28, 28) and not explanation.degenerate.any()
+
+
+def test_the_page_of_explanations_names_every_method_and_metric() -> None:
+    page = (DOCS / "explanations.md").read_text()
+    for name, kind in METHODS.items():
+        (row,) = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|$", page, re.M)
+        _, signed, complete, looks, *_ = row.split(" | ")
+        assert (signed == "yes", looks == "yes") == (kind.signed, kind.class_specific)
+        assert (complete != "no") == kind.complete
+    results = {name for name in metrics.__all__ if name[0].isupper()}
+    helpers = {
+        "FILLS", "SCORES", "concordance", "fill_images", "histogram_entropy", "imputation_noise",
+        "impute", "places", "randomise", "score_of",
+    }  # fmt: skip
+    for name in set(metrics.__all__) - results - helpers:
+        assert f"`{name}`" in page, name

@@ -58,6 +58,14 @@ def test_every_preset_is_valid_and_survives_being_written(name: str) -> None:
     assert parse_config(content) == config
 
 
+def test_methods_of_explanation_are_a_name_or_a_list() -> None:
+    one = load_config(overrides=["explain.method=lime"])
+    assert one.explain.methods == ["lime"] and one.to_dict()["explain"] == {"method": "lime"}
+    several = load_config(overrides=['explain.method=["grad-cam", "lime"]'])
+    assert several.explain.methods == ["grad-cam", "lime"]
+    assert parse_config(several.to_dict()) == several
+
+
 def test_the_paper_preset_is_the_studys_protocol() -> None:
     config = load_config(preset="paper")
     local = config.local_training()
@@ -88,6 +96,10 @@ def test_the_paper_preset_is_the_studys_protocol() -> None:
         ("federation.rounds=0", ["federation.rounds"]),
         ("model.name=resnet", ["model.name", "resnet", "paper-cnn"]),
         ("explain.method=magic", ["explain.method", "grad-cam"]),
+        ('explain.method=["lime", "gradcam"]', ["explain.method", "gradcam", "'grad-cam'?"]),
+        ("explain.method=[]", ["explain.method", "one method or more"]),
+        ('explain.method=["lime", "lime"]', ["explain.method", "each once"]),
+        ("explain.method=[3]", ["explain.method", "text or list of text"]),
         ("privacy.mechanism=gaussian", ["privacy.mechanism", "none"]),
         ("mode=swarm", ["mode", "swarm", "federated", "central"]),
         ("seed=-1", ["seed", "-1"]),

@@ -6,6 +6,7 @@ from torch import nn
 
 from fedlens.data import ImageDataset, Split
 from fedlens.experiment.gallery import build_gallery
+from fedlens.explain import explain
 
 
 class Shade(nn.Module):
@@ -33,8 +34,8 @@ def dataset(answers: list[int], truth: list[int], sure: list[int]) -> ImageDatas
 
 
 def groups(*columns: list[int], cases: int = 3):
-    made = build_gallery(Shade(), dataset(*columns), method="grad-cam", layer=None, cases=cases)
-    return {group.title: [case.index for case in group.cases] for group in made}
+    made = build_gallery(Shade(), dataset(*columns), methods=["grad-cam"], layer=None, cases=cases)
+    return {group.title: [case.index for case in group.cases] for group in made.groups}
 
 
 def test_cases_are_chosen_as_the_titles_say() -> None:
@@ -57,9 +58,41 @@ def test_hits_are_spread_over_the_classes_that_have_some() -> None:
 
 def test_maps_belong_to_their_images() -> None:
     made = build_gallery(
-        Shade(), dataset([0, 1], [0, 1], [50, 60]), method="grad-cam", layer="conv", cases=2
+        Shade(), dataset([0, 1], [0, 1], [50, 60]), methods=["grad-cam"], layer="conv", cases=2
     )
-    case = made[0].cases[0]
+    case = made.groups[0].cases[0]
     assert case.image.shape == case.heatmap.shape == (8, 8)
     assert np.isfinite(case.heatmap).all()
     assert (case.true_class, case.predicted_class, case.layer) == ("a", "a", "conv")
+    assert case.further == [] and case.explained == "" and not case.signed
+
+
+def test_further_methods_stand_beside_the_main_one() -> None:
+    columns = dataset([0, 1, 1], [0, 1, 0], [50, 60, 70])
+    methods = ["gradient", "attention-rollout", "edges", "expected-gradients"]
+    made = build_gallery(Shade(), columns, methods=methods, layer="conv", cases=2)
+    assert made.methods == ["gradient", "edges", "expected-gradients"]
+    assert made.references == ["expected-gradients"]
+    assert list(made.refused) == ["attention-rollout"]
+    assert "attention" in made.refused["attention-rollout"]
+    for group in made.groups:
+        for case in group.cases:
+            assert (case.method, case.layer, case.signed) == ("gradient", "", True)
+            edges, expected = case.further
+            assert (edges.method, edges.explained, edges.signed) == ("edges", "no class", False)
+            assert (expected.method, expected.explained) == ("expected-gradients", "")
+            assert edges.heatmap.shape == expected.heatmap.shape == (8, 8)
+    image = columns.test.images[made.groups[0].cases[0].index]
+    edges = explain(Shade(), image[None], "edges").values[0].numpy()
+    np.testing.assert_array_equal(made.groups[0].cases[0].further[0].heatmap, edges)
+
+
+def test_the_first_method_that_can_is_the_main_one() -> None:
+    columns = dataset([0, 1], [0, 1], [50, 60])
+    made = build_gallery(
+        Shade(), columns, methods=["attention-relevance", "edges"], layer=None, cases=1
+    )
+    assert made.methods == ["edges"]
+    assert made.groups[0].cases[0].explained == "no class"
+    none = build_gallery(Shade(), columns, methods=["attention-rollout"], layer=None, cases=1)
+    assert none.groups == [] and none.methods == [] and list(none.refused) == ["attention-rollout"]

@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedlens.report import explanation_figure
-from fedlens.report.content import Case, ReportContent
+from fedlens.report import explanation_figure, write_report
+from fedlens.report.content import Case, FurtherMap, GalleryGroup, ReportContent
 from fedlens.report.gallery import case_pictures, confidence, is_degenerate, reduced
 from fedlens.report.inline import png_uri
 from fedlens.report.style import svg_text
@@ -117,3 +118,71 @@ def test_large_pictures_are_made_small_for_the_page() -> None:
     assert abs(float(small.mean()) - float(noise.mean())) < 1
     assert len(png_uri(reduced(np.tile(noise, (1, 2, 1))))) < 75_000
     np.testing.assert_array_equal(reduced(noise[:100, :100]), noise[:100, :100])
+
+
+def with_further(**changes: object) -> Case:
+    signed = (ramp() - 1).astype(np.float32)
+    further = [
+        FurtherMap("integrated-gradients", signed, signed=True),
+        FurtherMap("attention-rollout", ramp().astype(np.float32), explained="no class"),
+        FurtherMap("<occlusion>", np.zeros((28, 28), dtype=np.float32), degenerate=True),
+    ]
+    return case(ramp(), method="grad-cam", further=further, **changes)
+
+
+def test_a_signed_method_is_centred_even_where_a_map_has_one_sign() -> None:
+    plain, signed = (case_pictures(case(ramp(), signed=flag)) for flag in (False, True))
+    assert signed.signed and not plain.signed
+    assert signed.map is not None and plain.map is not None
+    assert signed.map[0, 0] @ GREY > plain.map[0, 0] @ GREY + 50  # zero is grey, not dark
+
+
+def test_the_figure_shows_further_methods_under_their_names() -> None:
+    document = svg_text(explanation_figure([with_further(), with_further()]))
+    assert document.count("<image ") == 2 * (3 + 2), "a degenerate map is not painted"
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", document)
+    for name in ("grad-cam", "integrated-gradients", "attention-rollout", "(no class)"):
+        assert texts.count(name) == 1
+    assert "map" not in texts
+    assert texts.count("no evidence found") == 2
+
+
+def test_a_map_about_no_class_says_so_in_the_figure() -> None:
+    about = case(ramp(), explained="no class")
+    assert ">map: where, not why for this class</text>" in svg_text(explanation_figure([about]))
+    long = case(ramp(), explained="Shirt against T-shirt/top")
+    document = svg_text(explanation_figure([long]))
+    assert ">map: evidence for Shirt against T-shirt/top</text>" in document
+
+
+def page_with(content: ReportContent, folder: Path, *cases: Case) -> str:
+    group = GalleryGroup("Some", "A few.", list(cases))
+    changed = dataclasses.replace(content, gallery=[group], explain_method=cases[0].method)
+    return write_report(changed, folder).read_text()
+
+
+def test_the_page_shows_further_methods_under_each_case(
+    federated: ReportContent, tmp_path: Path
+) -> None:
+    page = page_with(federated, tmp_path, with_further(), with_further())
+    assert page.count('<div class="further">') == 2
+    assert page.count('alt="map by integrated-gradients of test image 5"') == 2
+    assert page.count("<small>attention-rollout<br>(no class)</small>") == 2
+    assert page.count("nothing found") == 2 and "<occlusion>" not in page
+    assert "the maps of integrated-gradients, attention-rollout and &lt;occlusion&gt;" in page
+    assert "attention-rollout looks at no class: its map shows where, not why" in page
+    legend = re.findall(r"<span>([^<]*) <img src=[^>]*> ([^<]*)</span>", page)[:3]
+    assert legend == [
+        ("grad-cam, &lt;occlusion&gt;: no evidence", "strongest evidence"),
+        ("integrated-gradients: against the class", "for the class"),
+        ("attention-rollout: nothing", "most"),
+    ]
+
+
+def test_a_page_of_maps_about_no_class_does_not_call_them_evidence(
+    federated: ReportContent, tmp_path: Path
+) -> None:
+    page = page_with(federated, tmp_path, case(ramp(), method="edges", explained="no class"))
+    assert "These maps are about no class" in page
+    assert "A map shows where this network found evidence" not in page
+    assert "edges looks at no class" in page and '<div class="further">' not in page

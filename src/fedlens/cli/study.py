@@ -16,8 +16,10 @@ from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.experiment.opened import find_dataset
 from fedlens.experiment.study import Cell, Study, load_study, run_study
 from fedlens.experiment.study.elsewhere import read_elsewhere
+from fedlens.experiment.study.explanations import QUICK, Size, explain_study, gather, parts_of
 from fedlens.experiment.study.summary import FINISHED, cell_state, recommend, summarise
 from fedlens.files import without_nan
+from fedlens.report.explanation_page import write_explanation_page
 from fedlens.report.study_content import StudySummary
 from fedlens.report.study_page import write_study_page
 from fedlens.report.study_tables import accuracy_table
@@ -106,6 +108,15 @@ def study(
             raise typer.Exit(STOPPED) from None
         except FedlensError as error:
             failure = error  # the other cells are finished, and are to be seen
+    if chosen.file.kind == "explanations":
+        page = _explain(chosen, cells, folder, jobs, work=not page_only, quiet=json)
+        if failure is not None:
+            raise failure
+        if json:
+            print_json({"study": chosen.name, "page": str(page)})
+        else:
+            out.print(f"Page: {page}", highlight=False, soft_wrap=True, markup=False)
+        return
     summary = replace(summarise(chosen, folder, elsewhere), called=name)
     if failure is not None and not summary.cells:
         raise failure
@@ -123,11 +134,50 @@ def study(
 def _run(
     cells: Sequence[Cell], states: dict[str, str], folder: Path, jobs: int, *, quiet: bool
 ) -> None:
-    waiting = [cell for cell in cells if states[cell.name] != FINISHED]
-    dataset = find_dataset(waiting[0].config, progress=not quiet) if waiting else None
+    by_images: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_images.setdefault(str(cell.config.dataset), []).append(cell)
     keep_freed_memory()
-    with watching(quiet=quiet) as watch:
-        run_study(cells, folder, jobs=jobs, dataset=dataset, watch=watch)
+    for some in by_images.values():
+        waiting = [cell for cell in some if states[cell.name] != FINISHED]
+        dataset = find_dataset(waiting[0].config, progress=not quiet) if waiting else None
+        with watching(quiet=quiet) as watch:
+            run_study(some, folder, jobs=jobs, dataset=dataset, watch=watch)
+
+
+def _explain(
+    chosen: Study, cells: Sequence[Cell], folder: Path, jobs: int, *, work: bool, quiet: bool
+) -> Path:
+    """Work out what the finished cells can answer, write the page, and return it."""
+    parts = [
+        part
+        for part in parts_of(cells)
+        if all(cell_state(cell, folder) == FINISHED for cell in part.cells.values())
+    ]
+    failure: FedlensError | None = None
+    if work:
+        try:
+            with watching(quiet=quiet) as watch:
+                explain_study(
+                    parts, folder, QUICK if chosen.quick else Size(), jobs=jobs, watch=watch
+                )
+        except FedlensError as error:
+            failure = error  # the other parts are to be seen
+    found = gather(
+        parts_of(chosen.cells),
+        folder,
+        name=chosen.name,
+        title=chosen.file.title,
+        about=" ".join(chosen.file.about.split()),
+    )
+    if failure is not None and not found.findings:
+        raise failure
+    if not found.findings:
+        raise RunError(f"Nothing of the study '{chosen.name}' is worked out in {folder} yet.")
+    page = write_explanation_page(found, folder)
+    if failure is not None:
+        raise failure
+    return page
 
 
 def _list(chosen: Study, states: dict[str, str], json: bool) -> None:

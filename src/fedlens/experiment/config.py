@@ -74,7 +74,8 @@ class Config(Section):
         """Fill in what depends on other keys, and check what pydantic cannot see."""
         _choice("partition.scheme", self.partition.scheme, SCHEMES)
         _choice("model.name", self.model.name, MODELS)
-        _choice("explain.method", self.explain.method, METHODS)
+        for method in self.explain.methods:
+            _choice("explain.method", method, METHODS)
         self.algorithm()
         self.local_training()
         if self.seed + self.repeats > 2**63:

@@ -1,6 +1,7 @@
 """Which decisions of a trained model are worth explaining, and their explanations."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,50 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data import ImageDataset, Split
-from fedlens.explain import explain
-from fedlens.report.content import Case, GalleryGroup
+from fedlens.experiment.explaining import Question, any_uses_layer, explain_images
+from fedlens.explain import Explanation
+from fedlens.report.content import NO_CLASS, Case, FurtherMap, GalleryGroup
 from fedlens.training.prediction import predict
 
 Chosen = npt.NDArray[np.int64]
 PAIR = ("Shirt", "T-shirt/top")  # the study's critical pair
 
 
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Explained decisions, group by group.
+
+    Attributes:
+        groups: those that have a case.
+        methods: that made the maps, the main one first; none where there is no group.
+        references: methods that compared the images with training images.
+        refused: method -> the sentence that says why it cannot explain this network.
+    """
+
+    groups: list[GalleryGroup]
+    methods: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """A group before it is explained."""
+
+    title: str
+    sentence: str
+    chosen: Chosen
+
+
 def build_gallery(
-    model: nn.Module, dataset: ImageDataset, *, method: str, layer: str | None, cases: int
-) -> list[GalleryGroup]:
+    model: nn.Module,
+    dataset: ImageDataset,
+    *,
+    methods: Sequence[str],
+    layer: str | None,
+    cases: int,
+    seed: int = 0,
+) -> Gallery:
     """Return typical hits, the most confident mistakes, and a pair's mutual errors, explained.
 
     The pair is Shirt and T-shirt/top where the image set has them, else the two classes that are
@@ -28,29 +62,52 @@ def build_gallery(
     Args:
         model: a trained classifier.
         dataset: the image set it was trained on.
-        method: name of the attribution method.
-        layer: layer to explain, or None for the method's default.
+        methods: names of attribution methods, the main one first; one that cannot explain the
+            network is left out, and the next becomes the main one.
+        layer: layer to explain by the methods that explain one, or None for the last convolution.
         cases: most cases in a group.
+        seed: root seed of the methods' draws and of the choice of training images that some
+            compare with.
     """
+    choices = _choices(predict(model, dataset.test.images), dataset, cases)
+    every = np.unique(np.concatenate([choice.chosen for choice in choices]))
+    if len(every) == 0:
+        return Gallery([])
+    layer = layer if any_uses_layer(methods) else None
+    question = Question(methods, layer=layer, seed=seed, reference_seed=seed)
+    images = dataset.test.images[torch.from_numpy(every)]
+    answers = explain_images(model, images, question, dataset.train, strict=False)
+    explanations = answers.explanations
+    if not explanations:
+        return Gallery([], refused=answers.refused)
+    made = dict(
+        zip(every.tolist(), build_cases(explanations, dataset, dataset.test, every), strict=True)
+    )
+    groups = [
+        GalleryGroup(
+            choice.title, choice.sentence, [made[index] for index in choice.chosen.tolist()]
+        )
+        for choice in choices
+        if len(choice.chosen) > 0
+    ]
+    compared = [name for name, one in explanations.items() if "references" in one.meta]
+    return Gallery(groups, list(explanations), compared, answers.refused)
+
+
+def _choices(logits: Tensor, dataset: ImageDataset, cases: int) -> list[_Choice]:
     test = dataset.test
-    logits = predict(model, test.images)
-
-    def group(title: str, sentence: str, chosen: Chosen) -> GalleryGroup:
-        rows = explain_cases(model, dataset, test, chosen, method=method, layer=layer)
-        return GalleryGroup(title, sentence, rows)
-
     if dataset.task == "multilabel":
-        return _multilabel_groups(logits, test.labels, cases, group)
+        return _multilabel_choices(logits, test.labels, cases)
     confidence = logits.softmax(1).amax(1).numpy()
     predicted = logits.argmax(1).numpy()
     truth = test.labels.numpy()
-    groups = [
-        group(
+    choices = [
+        _Choice(
             "Typical hits",
             "Right answers of middling confidence for their class.",
             _typical(confidence, predicted, truth, cases),
         ),
-        group(
+        _Choice(
             "The most confident mistakes",
             "Wrong answers that the model was surest of.",
             _surest(confidence, np.flatnonzero(predicted != truth), cases),
@@ -60,58 +117,73 @@ def build_gallery(
     for true, taken in ((first, second), (second, first)):
         wrong = np.flatnonzero((truth == true) & (predicted == taken))
         names = dataset.class_names
-        groups.append(
-            group(
+        choices.append(
+            _Choice(
                 f"{names[true]} taken for {names[taken]}",
                 f"{len(wrong)} of {int((truth == true).sum()):,} test images of {names[true]}; the "
                 "surest first.",
                 _surest(confidence, wrong, cases),
             )
         )
-    return [g for g in groups if g.cases]
+    return choices
 
 
-def explain_cases(
-    model: nn.Module,
+def build_cases(
+    explanations: Mapping[str, Explanation],
     dataset: ImageDataset,
     split: Split,
     chosen: Chosen,
     *,
-    method: str,
-    layer: str | None,
-    target: int | None = None,
+    asked: bool = False,
 ) -> list[Case]:
-    """Explain the images at the positions ``chosen`` of ``split``, for their predicted class.
+    """Return one case for each image; the first method makes the main map.
 
     Args:
-        target: class to explain in place of the predicted one.
-
-    Raises:
-        ExplanationError: see :func:`fedlens.explain`.
+        explanations: at least one, method -> explanation of the images at ``chosen``, in order.
+        dataset: names the classes.
+        split: of these images.
+        chosen: their positions.
+        asked: a class or contrast was asked for, which the cases then name.
     """
-    if len(chosen) == 0:
-        return []
-    images = split.images[torch.from_numpy(chosen)]
-    explanation = explain(model, images, method, target=target, layer=layer)
+    main, *others = explanations
     multilabel = dataset.task == "multilabel"
     cases = []
     for row, index in enumerate(chosen.tolist()):
+        explanation = explanations[main]
         record = explanation.record(row, dataset.class_names, multilabel=multilabel)
-        label = split.labels[index]
         cases.append(
             Case(
                 index=index,
-                image=plain_image(images[row]),
+                image=plain_image(record.image),
                 heatmap=record.heatmap.numpy(),
-                true_class=_truth(label, dataset),
+                true_class=_truth(split.labels[index], dataset),
                 predicted_class=record.predicted_class,
                 confidence=record.confidence,
-                layer=str(explanation.meta.get("layer")),
+                layer=record.layer or "",
                 degenerate=record.degenerate,
-                explained="" if target is None else record.explained,
+                explained=_explained(explanation, row, dataset, asked),
+                method=main,
+                signed=explanation.meta["signed"],
+                further=[
+                    FurtherMap(
+                        method=name,
+                        heatmap=explanations[name].values[row].numpy(),
+                        layer=explanations[name].meta["layer"] or "",
+                        explained=_explained(explanations[name], row, dataset, asked),
+                        degenerate=bool(explanations[name].degenerate[row]),
+                        signed=explanations[name].meta["signed"],
+                    )
+                    for name in others
+                ],
             )
         )
     return cases
+
+
+def _explained(explanation: Explanation, row: int, dataset: ImageDataset, asked: bool) -> str:
+    if explanation.target is None:
+        return NO_CLASS
+    return explanation.record(row, dataset.class_names).explained if asked else ""
 
 
 def plain_image(image: Tensor) -> npt.NDArray[np.uint8]:
@@ -145,26 +217,23 @@ def _pair(predicted: Chosen, truth: Chosen, dataset: ImageDataset) -> tuple[int,
     return int(first), int(second)
 
 
-def _multilabel_groups(
-    logits: Tensor, labels: Tensor, cases: int, group: Callable[[str, str, Chosen], GalleryGroup]
-) -> list[GalleryGroup]:
+def _multilabel_choices(logits: Tensor, labels: Tensor, cases: int) -> list[_Choice]:
     top = logits.argmax(1)
     confidence = logits.amax(1).sigmoid().numpy()
     right = labels.gather(1, top[:, None])[:, 0].numpy() == 1
-    groups = [
-        group(
+    return [
+        _Choice(
             "Highest-ranked label present",
             "The label that the model gives the highest probability is among the true ones.",
             _surest(confidence, np.flatnonzero(right), cases),
         ),
-        group(
+        _Choice(
             "Highest-ranked label absent",
             "The label that the model gives the highest probability is not among the true ones. "
             "Below 50 % the model does not claim it.",
             _surest(confidence, np.flatnonzero(~right), cases),
         ),
     ]
-    return [g for g in groups if g.cases]
 
 
 def _truth(label: Tensor, dataset: ImageDataset) -> str:

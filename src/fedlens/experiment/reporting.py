@@ -10,7 +10,7 @@ from torch import Tensor
 from fedlens.data import ImageDataset, Partition
 from fedlens.errors import RunError
 from fedlens.experiment.config import parse_config
-from fedlens.experiment.gallery import build_gallery
+from fedlens.experiment.gallery import Gallery, build_gallery
 from fedlens.experiment.modes import units
 from fedlens.experiment.opened import Run
 from fedlens.experiment.privacy import accounts_of, private
@@ -18,7 +18,6 @@ from fedlens.experiment.run import partition_of
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study_figures import comparable_figures
 from fedlens.explain import blind_area, blind_light
-from fedlens.explain.layers import has_map
 from fedlens.models.summary import summarise_layers
 from fedlens.privacy.accounting import attack_bound
 from fedlens.privacy.amplification import amplification
@@ -27,9 +26,11 @@ from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
 from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent, SeedResult
 
-UNEXPLAINED = (
-    "{config.model.name} has no convolution whose map {config.explain.method} could show, so that no "
-    "decision is explained here."
+UNEXPLAINED = "No decision is explained here: no chosen method can explain {network}."
+WITHOUT_METHOD = "Maps of {method} are left out. {sentence}"
+REFERENCES_OF_A_PRIVATE_RUN = (
+    "The maps of {methods} are worked out from training images as they are, which no noise hides: the "
+    "guarantee of this run does not cover them."
 )
 
 
@@ -50,7 +51,14 @@ def report_content(run: Run) -> ReportContent:
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     clients = partition_of(runs[0].config, dataset) if config.mode == "federated" else None
     blind: Tensor = blind_area(model, shape, seed=torch_seed(config.seed, Purpose.EXPLAIN))
-    explained = config.explain.layer is not None or has_map(model)
+    gallery = build_gallery(
+        model,
+        dataset,
+        methods=config.explain.methods,
+        layer=config.explain.layer,
+        cases=config.report.cases,
+        seed=config.seed,
+    )
     sees_all = not bool(blind.any())
     return ReportContent(
         title=_title(run, dataset, 0 if clients is None else len(clients)),
@@ -72,21 +80,28 @@ def report_content(run: Run) -> ReportContent:
         blind_light=None
         if sees_all
         else blind_light(dataset.test.images, dataset.test.labels, dataset.classes, blind).numpy(),
-        gallery=build_gallery(
-            model,
-            dataset,
-            method=config.explain.method,
-            layer=config.explain.layer,
-            cases=config.report.cases,
-        )
-        if explained
-        else [],
-        explain_method=config.explain.method,
+        gallery=gallery.groups,
+        explain_method=gallery.methods[0] if gallery.methods else "",
         study=comparable_figures(config),
         environment=runs[0].environment,
-        notices=_notices(run, runs) + ([] if explained else [UNEXPLAINED.format(config=config)]),
+        notices=_notices(run, runs) + _unexplained(run, gallery),
         privacy=_spending(runs[0], dataset, clients) if private(config) else None,
     )
+
+
+def _unexplained(run: Run, gallery: Gallery) -> list[str]:
+    """Return which methods could not explain the network, and whose maps privacy does not cover."""
+    config = run.config
+    notices = [
+        WITHOUT_METHOD.format(method=method, sentence=sentence)
+        for method, sentence in gallery.refused.items()
+    ]
+    if gallery.refused and not gallery.methods:
+        notices.insert(0, UNEXPLAINED.format(network=config.model.name))
+    if private(config) and gallery.references:
+        names = ", ".join(gallery.references)
+        notices.append(REFERENCES_OF_A_PRIVATE_RUN.format(methods=names))
+    return notices
 
 
 def _title(run: Run, dataset: ImageDataset, clients: int) -> str:

@@ -234,10 +234,27 @@ class PrivacySection(Section):
 class ExplainSection(Section):
     """How decisions are explained."""
 
-    method: str = Field("grad-cam", description=f"one of {', '.join(METHODS)}")
-    layer: str | None = Field(
-        None, description="layer to explain; the last convolution if not given"
+    method: str | list[str] = Field(
+        "grad-cam",
+        description="a name, or a list: the first makes the main map, the others are shown beside "
+        f"it; of {', '.join(METHODS)}",
     )
+    layer: str | None = Field(
+        None,
+        description="layer to explain, of methods that explain one; the last convolution if not given",
+    )
+
+    @field_validator("method")
+    @classmethod
+    def _each_once(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+            raise ValueError("expected one method or more, each once")
+        return value
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods as a list, the main one first."""
+        return [self.method] if isinstance(self.method, str) else list(self.method)
 
 
 class ReportSection(Section):

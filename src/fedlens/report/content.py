@@ -15,7 +15,10 @@ from fedlens.privacy.mechanism import Mechanism
 from fedlens.training.evaluation import Evaluation
 
 __all__ = [
+    "NO_CLASS",
+    "WHERE",
     "Case",
+    "FurtherMap",
     "GalleryGroup",
     "LayerSummary",
     "PrivacyAccount",
@@ -23,6 +26,30 @@ __all__ = [
     "ReportContent",
     "SeedResult",
 ]
+
+
+NO_CLASS = "no class"
+"""What a map explains whose method looks at no class."""
+
+WHERE = "where, not why for this class"
+"""What such a map shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class FurtherMap:
+    """What another method says of the same decision.
+
+    Attributes:
+        method: its name.
+        heatmap, layer, explained, degenerate, signed: as of :class:`Case`.
+    """
+
+    method: str
+    heatmap: npt.NDArray[np.float32]
+    layer: str = ""
+    explained: str = ""
+    degenerate: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +62,13 @@ class Case:
         heatmap: float32 (H, W), signed and not normalised.
         true_class, predicted_class: names.
         confidence: softmax (or sigmoid) probability of the predicted class, in [0, 1].
-        layer: the layer that the map was taken from.
-        explained: the class (or contrast) that the map is about; empty for the predicted class.
+        layer: the layer that the map was taken from; empty where the method explains none.
+        explained: the class (or contrast) that the map is about; empty for the predicted class,
+            :data:`NO_CLASS` where the method looks at none.
         degenerate: the map is all zero or not finite, and is not to be painted.
+        method: name of the method that made the map; empty if not known.
+        signed: the method also finds evidence against the class, as negative values.
+        further: maps of other methods, to be shown beside it.
     """
 
     index: int
@@ -49,6 +80,9 @@ class Case:
     layer: str
     degenerate: bool = False
     explained: str = ""
+    method: str = ""
+    signed: bool = False
+    further: Sequence[FurtherMap] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +178,7 @@ class ReportContent:
         blind_area: bool (H, W), True where the network cannot see, or None if it sees everything.
         blind_light: (L,) share of each class's light (test split) in the blind area, or None.
         gallery: groups of explained cases.
-        explain_method: e.g. ``grad-cam``.
+        explain_method: the method of the main maps, e.g. ``grad-cam``.
         study: the study's reference figures by name (empty unless comparable): ``test_accuracy``,
             ``test_loss``, ``macro_f1``, ``train_accuracy``, ``validation_accuracy``, ``gap``,
             ``f1`` (class name -> value), ``shirt_to_tshirt``, ``tshirt_to_shirt``,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,8 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fedlens.report.content import Case
-from fedlens.report.style import EVIDENCE, INK, MUTED, RULE, bare, drawing, new_figure, shown
+from fedlens.report.content import NO_CLASS, WHERE, Case, FurtherMap
+from fedlens.report.style import (
+    EVIDENCE,
+    INK,
+    LONGEST_NAME,
+    MUTED,
+    RULE,
+    bare,
+    drawing,
+    new_figure,
+    shown,
+)
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -59,6 +69,20 @@ def is_degenerate(case: Case) -> bool:
     return case.degenerate or not bool(np.isfinite(heatmap).all()) or not bool(heatmap.any())
 
 
+def as_case(case: Case, further: FurtherMap) -> Case:
+    """Return ``case`` with the map of another method as its own."""
+    return replace(
+        case,
+        heatmap=further.heatmap,
+        layer=further.layer,
+        degenerate=further.degenerate,
+        explained=further.explained,
+        method=further.method,
+        signed=further.signed,
+        further=(),
+    )
+
+
 def case_pictures(case: Case, blind_area: Mask | None = None) -> Pictures:
     """Return the pictures of ``case``; each map is scaled to its own strongest pixel.
 
@@ -77,7 +101,7 @@ def case_pictures(case: Case, blind_area: Mask | None = None) -> Pictures:
     if is_degenerate(case):
         return Pictures(_bytes(image), None, None, signed=False)
     heatmap = case.heatmap.astype(np.float64)
-    signed = bool(heatmap.min() < 0)
+    signed = case.signed or bool(heatmap.min() < 0)
     strength = np.abs(heatmap) / np.abs(heatmap).max()
     place = 0.5 + 0.5 * np.sign(heatmap) * strength if signed else strength
     color = _enlarge(np.asarray(EVIDENCE(place))[..., :3], scale)
@@ -95,24 +119,30 @@ def case_pictures(case: Case, blind_area: Mask | None = None) -> Pictures:
 def explanation_figure(cases: Sequence[Case], blind_area: Mask | None = None) -> Figure:
     """Return ``cases`` side by side: image, map, overlay, true and predicted class, confidence.
 
+    The maps of further methods follow; then each map has its method's name.
+
     Args:
-        cases: one or more explained decisions.
+        cases: one or more explained decisions, all with the same further methods.
         blind_area: bool (H, W), True where the network cannot see: hatched and outlined.
     """
     side, gap, words = 112, 8, 65 if any(case.explained for case in cases) else 48
-    block = 3 * side + 2 * gap
-    across = 1 if len(cases) < 3 else 2 if len(cases) < 9 else 3
+    panels_each = 3 + len(cases[0].further)
+    block = panels_each * side + (panels_each - 1) * gap
+    across = 1 if len(cases) < 3 or panels_each > 4 else 2 if len(cases) < 9 else 3
     down = math.ceil(len(cases) / across)
     width = across * block + (across - 1) * 34 + 32
-    height = down * (side + words + 14) + 40
+    head = 12 if any(further.explained == NO_CLASS for further in cases[0].further) else 0
+    height = down * (side + words + 14) + 40 + head
     figure = new_figure(width, height, arranged=False)
     for place, case in enumerate(cases):
         row, column = divmod(place, across)
         left = 16 + column * (block + 34)
-        top = height - 24 - row * (side + words + 14)
+        top = height - 24 - head - row * (side + words + 14)
         lines = [f"true: {shown(case.true_class)}", f"predicted: {prediction(case)}"]
-        if case.explained:
-            lines.append(f"map: evidence for {shown(case.explained)}")
+        if case.explained == NO_CLASS:
+            lines.append(f"map: {WHERE}")
+        elif case.explained:
+            lines.append(f"map: evidence for {shown(case.explained, 2 * LONGEST_NAME)}")
         for number, line in enumerate(lines):
             figure.text(
                 left / width,
@@ -123,18 +153,26 @@ def explanation_figure(cases: Sequence[Case], blind_area: Mask | None = None) ->
                 fontsize=11.5,
             )
         pictures = case_pictures(case, blind_area)
-        panels = (("image", pictures.image), ("map", pictures.map), ("overlay", pictures.overlay))
-        for number, (name, pixels) in enumerate(panels):
+        panels = [
+            ("image", "", pictures.image),
+            (shown(case.method) if case.further and case.method else "map", "", pictures.map),
+            ("overlay", "", pictures.overlay),
+        ]
+        for further in case.further:
+            note = f"({NO_CLASS})" if further.explained == NO_CLASS else ""
+            pixels = case_pictures(as_case(case, further), blind_area).map
+            panels.append((shown(further.method), note, pixels))
+        for number, (name, note, pixels) in enumerate(panels):
             x, y = left + number * (side + gap), top - words + 8 - side
             axes = figure.add_axes((x / width, y / height, side / width, side / height))
             _panel(axes, pixels)
-            if row == 0:
+            for above, text in enumerate((name, note) if row == 0 else ()):
                 figure.text(
                     (x + side / 2) / width,
-                    (height - 18) / height,
-                    name,
+                    (height - 18 - head + 14 * above) / height,
+                    text,
                     color=MUTED,
-                    fontsize=11,
+                    fontsize=11 if len(text) < 17 else 9.5,
                     ha="center",
                 )
     return figure

@@ -11,8 +11,14 @@ from markupsafe import Markup
 from fedlens.files import write_text
 from fedlens.report import privacy_words, words
 from fedlens.report.comparison import gap, over_seeds
-from fedlens.report.content import PrivacySpending, ReportContent
-from fedlens.report.gallery import NO_EVIDENCE, case_pictures, evidence_scale, hatching
+from fedlens.report.content import NO_CLASS, Case, PrivacySpending, ReportContent
+from fedlens.report.gallery import (
+    NO_EVIDENCE,
+    as_case,
+    case_pictures,
+    evidence_scale,
+    hatching,
+)
 from fedlens.report.inline import png_uri
 from fedlens.report.page import Chart, Drawer, Section, Stack
 from fedlens.report.sections import (
@@ -158,11 +164,17 @@ def _epsilon(spending: PrivacySpending) -> KeyFigure:
 
 @dataclass(frozen=True)
 class Legend:
-    """How the colours of the maps are to be read; pictures are ``data:`` addresses."""
+    """How the colours of the maps are to be read; pictures are ``data:`` addresses.
+
+    Attributes:
+        scale: the colours from dark to light.
+        ends: what they mean, for each kind of map on the page: (methods, darkest, lightest);
+            ``methods`` is empty where all maps are of one kind.
+        hatching: a sample of it, or None where the network sees everything.
+    """
 
     scale: str
-    least: str
-    most: str
+    ends: list[tuple[str, str, str]]
     hatching: str | None
 
 
@@ -175,13 +187,34 @@ def _printable(value: Any) -> Any:
 
 def _legend(content: ReportContent) -> Legend:
     cases = [case for group in content.gallery for case in group.cases]
-    is_signed = any(case_pictures(case).signed for case in cases)
+    kinds: dict[tuple[str, str], dict[str, None]] = {}
+    for method, ends in _kinds_of_maps(cases, content.explain_method):
+        kinds.setdefault(ends, {})[method] = None
+    several = len(kinds) > 1
     return Legend(
         scale=png_uri(evidence_scale()),
-        least="against the class" if is_signed else "no evidence",
-        most="for the class" if is_signed else "strongest evidence",
+        ends=[(", ".join(names) if several else "", *ends) for ends, names in kinds.items()],
         hatching=None if content.blind_area is None else png_uri(hatching()),
     )
+
+
+def _kinds_of_maps(cases: list[Case], main: str) -> list[tuple[str, tuple[str, str]]]:
+    """Return of each method its name and what its darkest and lightest colour mean."""
+    by_method: dict[str, list[Case]] = {}
+    for case in cases:
+        by_method.setdefault(main, []).append(case)
+        for further in case.further:
+            by_method.setdefault(further.method, []).append(as_case(case, further))
+    kinds = []
+    for method, drawn in by_method.items():
+        is_signed = any(case_pictures(case).signed for case in drawn)
+        if drawn[0].explained == NO_CLASS:
+            ends = ("lowest value", "highest value") if is_signed else ("nothing", "most")
+        else:
+            ends = ("against the class", "for the class")
+            ends = ends if is_signed else ("no evidence", "strongest evidence")
+        kinds.append((method, ends))
+    return kinds
 
 
 def _kicker(content: ReportContent) -> str:

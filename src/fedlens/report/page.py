@@ -42,6 +42,21 @@ Item = Chart | Table | Stack
 
 
 @dataclass(frozen=True)
+class FurtherView:
+    """The map of a further method on the page.
+
+    Attributes:
+        method: its name.
+        note: what is to be known of it, or empty.
+        map: a ``data:`` address, None if not painted.
+    """
+
+    method: str
+    note: str
+    map: str | None
+
+
+@dataclass(frozen=True)
 class CaseView:
     """One explained decision on the page; pictures are ``data:`` addresses, None if not painted."""
 
@@ -53,6 +68,7 @@ class CaseView:
     image: str
     map: str | None
     overlay: str | None
+    further: Sequence[FurtherView] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the report says in sentences, from the same numbers as its tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fedlens.report import privacy_words
 from fedlens.report.blind import Mask, ranges
 from fedlens.report.comparison import gap, last_value, over_seeds
-from fedlens.report.content import Case, ReportContent
+from fedlens.report.content import NO_CLASS, WHERE, Case, ReportContent
 from fedlens.report.history import Point, best, client_series, final, latest, listed, spread, steps
 from fedlens.report.wording import (
     count,
@@ -290,6 +290,37 @@ def map_size(content: ReportContent, cases: list[Case]) -> str:
         f"Layer {layer} gives {shape[1]} × {shape[2]} cells, stretched smoothly over "
         f"{height} × {width} pixels: trust the region, not its edge."
     )
+
+
+def beside(cases: list[Case]) -> str:
+    """Return which methods' maps are shown beside the main one; empty where there is none."""
+    names = [further.method for further in cases[0].further] if cases else []
+    if not names:
+        return ""
+    return (
+        f"Under each decision are the maps of {listing(names)}, each scaled to its own strongest "
+        "pixel too: compare where they point, not how bright they are."
+    )
+
+
+def without_class(content: ReportContent) -> str:
+    """Return which of the methods look at no class, in a sentence; empty where all look at one."""
+    names = []
+    case = next((group.cases[0] for group in content.gallery if group.cases), None)
+    if case is not None:
+        if case.explained == NO_CLASS:
+            names.append(content.explain_method or "the chosen method")
+        names += [further.method for further in case.further if further.explained == NO_CLASS]
+    return looks_at_no_class(names)
+
+
+def looks_at_no_class(methods: Sequence[str]) -> str:
+    """Return what a map of ``methods`` shows, which look at no class; empty for no method."""
+    if not methods:
+        return ""
+    if len(methods) == 1:
+        return f"{methods[0]} looks at no class: its map shows {WHERE}."
+    return f"{listing(list(methods))} look at no class: their maps show {WHERE}."
 
 
 def blindness(blind_area: Mask) -> str:

@@ -49,7 +49,9 @@ class StudyFile(BaseModel):
     base: dict[str, Any]
     partitions: dict[str, Partition] = Field(min_length=1)
     algorithms: dict[str, Axis] = Field(min_length=1)
-    kind: Literal["algorithms", "privacy"] = Field("algorithms", description="what the page shows")
+    kind: Literal["algorithms", "privacy", "explanations"] = Field(
+        "algorithms", description="what the page shows"
+    )
     published: dict[str, dict[str, str]] = Field(
         {}, description="partition -> who published it -> the figure, to stand beside ours"
     )
@@ -191,7 +193,7 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         if not any(fnmatchcase(cell.name, pattern) for cell in cells):
             raise ConfigError(f"{path}, first: {pattern!r} matches no cell.")
     sets = {(c.config.dataset.name, c.config.dataset.path) for c in cells}
-    if len(sets) > 1:
+    if len(sets) > 1 and file.kind != "explanations":
         raise ConfigError(
             f"{path}: the cells of a study share one image set, but this one names "
             f"{', '.join(sorted(str(name or place) for name, place in sets))}."

@@ -4,10 +4,24 @@ import numpy as np
 
 from fedlens.report import words
 from fedlens.report.blind import blind_area_figure, blind_light_figure
-from fedlens.report.content import Case, ReportContent
-from fedlens.report.gallery import case_pictures, confidence, explanation_figure, reduced
+from fedlens.report.content import NO_CLASS, Case, ReportContent
+from fedlens.report.gallery import (
+    as_case,
+    case_pictures,
+    confidence,
+    explanation_figure,
+    reduced,
+)
 from fedlens.report.inline import png_uri
-from fedlens.report.page import CaseView, Drawer, GroupView, Item, Section, text_only
+from fedlens.report.page import (
+    CaseView,
+    Drawer,
+    FurtherView,
+    GroupView,
+    Item,
+    Section,
+    text_only,
+)
 from fedlens.report.tables import first_seed
 from fedlens.report.wording import percent
 
@@ -15,6 +29,10 @@ NOT_A_HEATMAP = (
     "A map shows where this network found evidence for the class it named. It does not show that "
     "the answer is right, that the network reasons as a person would, or what would change its "
     "mind; a wrong answer can come with a convincing map."
+)
+ABOUT_NO_CLASS = (
+    "These maps are about no class. They do not show why the network gave its answer, that the answer "
+    "is right, or what would change its mind."
 )
 HOW_TO_READ = (
     "Each map is scaled to its own strongest pixel, so brightness is not comparable between two "
@@ -35,9 +53,11 @@ def decisions_section(content: ReportContent, drawer: Drawer) -> Section | None:
     method = content.explain_method or "the chosen method"
     made = f"The maps are made with {method} on test images{first_seed(content)}."
     unseen = "What the network cannot see is hatched." if content.blind_area is not None else ""
+    about_a_class = groups[0].cases[0].explained != NO_CLASS
     paragraphs = text_only(
-        NOT_A_HEATMAP,
+        NOT_A_HEATMAP if about_a_class else ABOUT_NO_CLASS,
         " ".join(text_only(made, HOW_TO_READ, words.map_size(content, groups[0].cases), unseen)),
+        " ".join(text_only(words.beside(groups[0].cases), words.without_class(content))),
     )
     return Section("decisions", "Why it decided so", paragraphs, groups=views)
 
@@ -90,4 +110,15 @@ def _view(case: Case, content: ReportContent) -> CaseView:
         image=png_uri(reduced(pictures.image)),
         map=None if pictures.map is None else png_uri(reduced(pictures.map)),
         overlay=None if pictures.overlay is None else png_uri(reduced(pictures.overlay)),
+        further=[_further(as_case(case, further), content) for further in case.further],
+    )
+
+
+def _further(case: Case, content: ReportContent) -> FurtherView:
+    """Return the view of a further map, given as a case of its own."""
+    painted = case_pictures(case, content.blind_area).map
+    return FurtherView(
+        method=case.method,
+        note=NO_CLASS if case.explained == NO_CLASS else "",
+        map=None if painted is None else png_uri(reduced(painted)),
     )

@@ -1,0 +1,114 @@
+"""What the clients' own models look at: after one more local pass, with one client cheating."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedlens.data import ImageDataset, Partition
+from fedlens.data.client import Client
+from fedlens.experiment.study.explanations.rows import Row
+from fedlens.explain import metrics
+from fedlens.models.vector import FlatParameters
+from fedlens.training.local import LocalTraining
+from fedlens.training.loop import Draws, LocalRun, threads
+from fedlens.training.losses import default_loss
+from fedlens.training.prediction import predict
+
+ROUND = 1_000_000  # of the random streams: after any federation's last
+MARK = 4  # pixels of the planted mark, in the top left corner, where every network sees
+MARKED_IMAGES = 48  # test images that carry the mark, of other classes than the marked one
+
+
+def local_models(
+    model: nn.Module, clients: Sequence[Client], local: LocalTraining, seed: int
+) -> Iterator[nn.Module]:
+    """Yield each client's own model in turn: ``model`` after one local epoch on its images.
+
+    The model is the same object each time, with other weights; ``model`` is not changed.
+    """
+    flat = FlatParameters(copy.deepcopy(model))
+    start = torch.empty(flat.state_length, dtype=flat.vector.dtype)
+    flat.save_state(start)
+    for number, client in enumerate(clients):
+        flat.load_state(start)
+        run = LocalRun(flat, client, local, default_loss, Draws(seed, ROUND, number), epochs=1)
+        with threads(1):
+            run.epoch(1)
+        yield flat.model.eval()
+
+
+def with_mark(images: Tensor) -> Tensor:
+    """Return uint8 images (B, C, H, W) with a chequered mark in the top left corner."""
+    marked = images.clone()
+    place = torch.arange(MARK)
+    marked[:, :, :MARK, :MARK] = torch.where((place[:, None] + place) % 2 == 0, 255, 0).byte()
+    return marked
+
+
+def planted(client: Client, label: int) -> Client:
+    """Return the client with the mark on each of its images of class ``label``."""
+    positions = torch.arange(len(client))
+    images, targets = client.take(positions)
+    mine = targets == label
+    return Client(torch.where(mine[:, None, None, None], with_mark(images), images), targets)
+
+
+def shortcut(
+    model: nn.Module,
+    dataset: ImageDataset,
+    clients: Partition,
+    local: LocalTraining,
+    rows: Sequence[Row],
+    references: Tensor,
+    seed: int,
+) -> dict[str, Any]:
+    """Plant a shortcut at one client and return what every client's model makes of the mark.
+
+    The client with most images of some class has the mark on all of them. Each client trains the
+    federation's final model for one more epoch on its own images; then the same test images of
+    other classes, with the mark, are explained for the marked class under each client's model.
+
+    Returns:
+        ``client``, ``class``, ``area`` (the mark's share of the pixels) and, for each client,
+        ``taken`` (how often the marked images are taken for the class), ``plain`` (how often they
+        are without the mark) and ``shares``: row -> mean share of positive attribution on the mark.
+    """
+    held = list(clients)
+    counts = torch.from_numpy(clients.label_counts())
+    cheat, label = divmod(int(counts.argmax()), counts.shape[1])
+    held[cheat] = planted(held[cheat], label)
+    others = (dataset.test.labels != label).nonzero().flatten()
+    step = max(1, len(others) // MARKED_IMAGES)
+    clean = dataset.test.images[others[::step][:MARKED_IMAGES]]
+    marked = with_mark(clean)
+    region = torch.zeros(marked.shape[0], *marked.shape[2:], dtype=torch.bool)
+    region[:, :MARK, :MARK] = True
+    found = []
+    for number, own in enumerate(local_models(model, held, local, seed)):
+        shares = {}
+        for row in rows:
+            maps = row.explain(own, marked, label, references, seed=seed).values
+            share = metrics.relevance_mass(maps, region)
+            shares[row.key] = (
+                float(share[share.isfinite()].mean()) if share.isfinite().any() else None
+            )
+        found.append(
+            {
+                "client": number,
+                "examples": len(held[number]),
+                "marked": int(counts[number, label]) if number == cheat else 0,
+                "taken": float((predict(own, marked).argmax(1) == label).double().mean()),
+                "plain": float((predict(own, clean).argmax(1) == label).double().mean()),
+                "shares": shares,
+            }
+        )
+    return {
+        "client": cheat,
+        "class": dataset.class_names[label],
+        "images": len(marked),
+        "area": float(region[0].double().mean()),
+        "clients": found,
+    }

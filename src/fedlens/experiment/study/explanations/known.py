@@ -1,0 +1,66 @@
+"""Explanations held against the truth, on the generated images whose evidence is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedlens.data.shapes import MARKED_CLASS, draw_shapes
+from fedlens.experiment.study.explanations.intervals import interval
+from fedlens.experiment.study.explanations.rows import Row
+from fedlens.explain import metrics
+from fedlens.training.prediction import predict
+
+MOST_IMAGES = 60
+
+
+def localisation(
+    model: nn.Module, rows: Sequence[Row], *, shortcut: bool, seed: int
+) -> dict[str, Any]:
+    """Return the share of each method's positive attribution that lies on the known evidence.
+
+    Without a shortcut: rightly classified test images, explained for their class, and the evidence
+    is the figure. With it: test images of other figures that carry the mark, explained for the class
+    that the mark went with in training, and the evidence is the mark.
+
+    Returns:
+        ``accuracy`` on the test images, ``taken`` (with a shortcut: how often marked images of other
+        figures are taken for the marked class), ``images``, ``area`` (the evidence's share of the
+        pixels, which is what a flat map gets) and ``rows``: key -> ``mass`` and ``pointing``.
+    """
+    test = draw_shapes("test", shortcut=shortcut)
+    references = draw_shapes("train", shortcut=shortcut).split.images[:100]
+    labels = test.split.labels
+    answers = predict(model, test.split.images).argmax(1)
+    if shortcut:
+        candidates = test.marked & (labels != MARKED_CLASS)
+        evidence = test.marks
+    else:
+        candidates = answers == labels
+        evidence = test.regions
+    chosen = candidates.nonzero().flatten()[:MOST_IMAGES]
+    images, region = test.split.images[chosen], evidence[chosen]
+    target: Tensor | int = MARKED_CLASS if shortcut else labels[chosen]
+    draws = np.random.default_rng([seed, 11])
+    found = {}
+    for row in rows:
+        maps = row.explain(model, images, target, references, seed=seed).values
+        found[row.key] = {
+            "mass": interval(metrics.relevance_mass(maps, region).double().numpy(), draws),
+            "pointing": interval(metrics.pointing_game(maps, region).double().numpy(), draws),
+        }
+    marked = test.marked & (labels != MARKED_CLASS)
+    return {
+        "accuracy": float((answers == labels).double().mean()),
+        "taken": float((answers[marked] == MARKED_CLASS).double().mean()) if shortcut else None,
+        "images": len(chosen),
+        "area": float(region.double().mean()),
+        "rows": found,
+    }
+
+
+def sample(*, shortcut: bool) -> Tensor:
+    """Return uint8 (6, 28, 28): test images to show what the set looks like."""
+    return draw_shapes("test", shortcut=shortcut).split.images[:6, 0].to(torch.uint8)

@@ -1,0 +1,466 @@
+"""The page of the study of explanations: sentences held against figures made by hand."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedlens.report.explanation_content import ExplanationStudy, Finding
+from fedlens.report.explanation_maps import painted
+from fedlens.report.explanation_page import write_explanation_page
+from fedlens.report.explanation_reading import Estimate, directions, leader
+from fedlens.report.explanation_record import table_csv
+from fedlens.report.explanation_tables import judged_table, lines
+from fedlens.report.explanation_words import answers
+
+METHODS = ("alpha", "beta, blurred", "gamma", "edges", "random")
+CONTROLS = ("edges", "random")
+PARTS = ("background", "collar", "sleeves", "body", "hem")
+WRONG, RIGHT = "Shirt taken for T-shirt/top", "Shirt, right"
+
+
+def about(mean: float | None, half: float = 0.02, missing: int = 0) -> dict[str, Any]:
+    """Return an interval as the parts write it."""
+    if mean is None:
+        return {"mean": None, "low": None, "high": None, "images": 0, "missing": 40}
+    ends = {"low": mean - half, "high": mean + half}
+    return {"mean": mean, **ends, "images": 40 - missing, "missing": missing}
+
+
+def judged(
+    ranks: dict[str, tuple[float, float, float]], lifts: dict[str, dict[str, dict[str, Any]]]
+) -> Finding:
+    """Return a judged network: mean ranks, and group -> method -> part -> lift."""
+    measures = [
+        {"key": "road", "title": "ROAD gap", "unit": "probability", "higher_is_better": True,
+         "ranked": True, "about": "How far <b>."},
+        {"key": "deletion", "title": "Deletion", "unit": "probability", "higher_is_better": False,
+         "ranked": True, "about": "Lower is better."},
+        {"key": "seeds", "title": "Agreement over seeds", "unit": "correlation",
+         "higher_is_better": True, "ranked": False, "about": "Over seeds."},
+    ]  # fmt: skip
+    rows = []
+    for place, key in enumerate(METHODS):
+        figures = {"road": about(0.5 - 0.1 * place), "deletion": about(0.3 + 0.01 * place)}
+        if key == "gamma":
+            figures["road"] = about(0.3, missing=10)
+        if key == "random":
+            figures["seeds"] = about(None)
+        rows.append(
+            {
+                "key": key, "method": key, "parameters": {}, "control": key in CONTROLS,
+                "class_specific": key not in CONTROLS, "seconds_per_image": 0.0123,
+                "figures": figures,
+            }
+        )  # fmt: skip
+    groups = [
+        {"name": WRONG, "true": "Shirt", "predicted": "T-shirt/top", "right": False},
+        {"name": RIGHT, "true": "Shirt", "predicted": "Shirt", "right": True},
+    ]
+    nothing = about(0.0, 0.05)
+    tables = [
+        {
+            "group": name,
+            "areas": [0.4, 0.05, 0.15, 0.35, 0.05],
+            "shares": {key: [about(0.2)] * 5 for key in METHODS},
+            "lift": {
+                key: [lifts.get(name, {}).get(key, {}).get(part, nothing) for part in PARTS]
+                for key in METHODS
+            },
+        }
+        for name in (WRONG, RIGHT)
+    ]
+    triples = [ranks[key] for key in METHODS]
+    draws = np.random.default_rng(3)
+    arrays: dict[str, Any] = {}
+    for name in (WRONG, RIGHT):
+        arrays[f"images/{name}"] = draws.integers(256, size=(2, 1, 28, 28)).astype(np.uint8)
+        arrays[f"mean-image/{name}"] = arrays[f"images/{name}"].mean((0, 1)).astype(np.float16)
+        for key in METHODS:
+            maps = draws.normal(size=(2, 28, 28)).astype(np.float16)
+            if key == "gamma":
+                maps[0] = 0
+            arrays[f"maps/{name}/{key}"] = maps
+            arrays[f"mean-map/{name}/{key}"] = maps.mean(0)
+    content = {
+        "groups": [
+            {**group, "images": 20, "found": 90, "indices": list(range(20))} for group in groups
+        ],
+        "measures": measures,
+        "rows": rows,
+        "ranking": {
+            "measures": ["road", "deletion"],
+            "ranks": [[1.0, 1.0]] * 5,
+            "mean_rank": [t[0] for t in triples],
+            "low": [t[1] for t in triples],
+            "high": [t[2] for t in triples],
+            "kept": [0.9] * 5,
+            "concordance": 0.8,
+            "missing": [[0.0, 0.0]] * 5,
+        },
+        "agreement": {"rows": list(METHODS), "matrix": np.eye(5).tolist()},
+        "regions": {"names": list(PARTS), "tables": tables},
+        **common({"central": 0.9}),
+    }
+    return Finding(content, arrays)
+
+
+def common(accuracy: dict[str, float]) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "parameters": dict.fromkeys(accuracy, 1000),
+        "size": {"images": 150, "few": 20, "rows": []},
+        "runs": dict.fromkeys(accuracy, "0"),
+    }
+
+
+CLEAR = {
+    "alpha": (1.5, 1.2, 1.8), "beta, blurred": (2.5, 2.2, 2.8), "gamma": (4.5, 4.2, 4.8),
+    "edges": (3.0, 2.9, 3.1), "random": (5.0, 5.0, 5.0),
+}  # fmt: skip
+UNCLEAR = CLEAR | {"beta, blurred": (1.9, 1.7, 3.0), "gamma": (2.0, 1.6, 2.4)}
+SLEEVES = {
+    WRONG: {
+        "alpha": {"sleeves": about(0.2), "collar": about(0.1)},
+        "beta, blurred": {"sleeves": about(0.3)},
+        "gamma": {"sleeves": about(0.12)},
+    },
+    RIGHT: {key: {"sleeves": about(0.05)} for key in METHODS},
+}
+SPLIT = {
+    WRONG: {
+        "alpha": {"sleeves": about(0.2)},
+        "beta, blurred": {"body": about(0.3)},
+    }
+}
+
+
+def alike(means: dict[str, float]) -> dict[str, Any]:
+    rows = {
+        key: {"spearman": about(value), "top": about(value / 2)} for key, value in means.items()
+    }
+    same = {"spearman": about(1.0, 0.0), "top": about(1.0, 0.0)}
+    return {**rows, **dict.fromkeys(CONTROLS, same)}
+
+
+def good(road: float, deletion: float = 0.4) -> dict[str, Any]:
+    row = {"deletion": about(deletion), "insertion": about(0.8), "road": about(road)}
+    return dict.fromkeys(METHODS, row)
+
+
+def federation(ours: float, chance: float | None, road: float = 0.3) -> Finding:
+    spread = ("alpha", "beta, blurred", "gamma")
+    content: dict[str, Any] = {
+        "groups": [{"name": WRONG, "images": 20}, {"name": RIGHT, "images": 20}],
+        "quality": {"central": good(0.3), "federated": good(road)},
+        "alike": {"federated": alike({key: ours + 0.1 * n for n, key in enumerate(spread)})},
+        **common({"central": 0.9, "federated": 0.85}),
+    }
+    if chance is not None:
+        content["quality"]["again"] = good(0.3)
+        content["alike"]["again"] = alike({key: chance + 0.1 * n for n, key in enumerate(spread)})
+    return Finding(content, {})
+
+
+def privacy() -> Finding:
+    means = {"private-8": 0.4, "private-1": 0.2}
+    content = {
+        "groups": [{"name": WRONG, "images": 20}],
+        "quality": {"central": good(0.3), "private-8": good(0.2), "private-1": good(0.1)},
+        "alike": {
+            role: alike(dict.fromkeys(("alpha", "beta, blurred", "gamma"), mean))
+            for role, mean in means.items()
+        },
+        "epsilon": {"private-8": 8.0, "private-1": 1.0},
+        **common({"central": 0.9, "private-8": 0.85, "private-1": 0.8}),
+    }
+    return Finding(content, {})
+
+
+def clients(own: float | None, taken: float) -> Finding:
+    def entry(client: int) -> dict[str, Any]:
+        mine = client == 1
+        shares = {"alpha": own if mine else 0.03 + 0.01 * client, "edges": 0.04, "gamma": None}
+        return {
+            "client": client, "examples": 100, "marked": 40 if mine else 0,
+            "taken": taken if mine else 0.05, "plain": 0.05, "shares": shares,
+        }  # fmt: skip
+
+    rows = alike({"alpha": 0.7, "gamma": 0.6})
+    content = {
+        "clients": [{"client": n, "examples": 100, "rows": rows} for n in range(3)],
+        "shortcut": {
+            "client": 1, "class": "Sneaker", "images": 48, "area": 0.02,
+            "clients": [entry(n) for n in range(3)],
+        },
+        **common({"federated": 0.85}),
+    }  # fmt: skip
+    return Finding(content, {})
+
+
+def known(figure: float, mark: float | None) -> Finding:
+    def found(share: float | None, area: float, taken: float | None) -> dict[str, Any]:
+        rows = {key: {"mass": about(share), "pointing": about(0.5)} for key in ("alpha", "gamma")}
+        rows["gamma"]["mass"] = about(0.4)
+        rows["edges"] = {"mass": about(0.55), "pointing": about(0.5)}
+        return {"accuracy": 0.95, "taken": taken, "images": 40, "area": area, "rows": rows}
+
+    images = np.zeros((6, 28, 28), np.uint8)
+    content = {
+        "shapes": found(figure, 0.15, None),
+        "shortcut": found(mark, 0.02, 0.97),
+        **common({"shapes": 0.95, "shortcut": 0.5}),
+    }
+    return Finding(content, {"images/shapes": images, "images/shortcut": images})
+
+
+STUDY = ExplanationStudy(
+    name="explanations",
+    title="Explanations <i>held</i> to account",
+    about="Every method.",
+    findings={
+        "judged/one": judged(CLEAR, SLEEVES),
+        "judged/two": judged(UNCLEAR, SPLIT),
+        "known/one": known(0.9, 0.6),
+        "known/two": known(0.7, None),
+        "federation/one": federation(0.5, 0.51),
+        "federation/two": federation(0.3, 0.5, road=0.2),
+        "clients/one": clients(0.3, 0.9),
+        "clients/two": clients(0.035, 0.1),
+        "privacy/one": privacy(),
+        "pairs/one": Finding(
+            {
+                "pairs": {
+                    "Coat / Pullover": {
+                        "groups": [{"name": "Coat, right", "images": 9, "found": 12}],
+                        "rows": good(0.25),
+                    },
+                    "Dress / Coat": {"nothing": "There is no mistake."},
+                },
+                **common({"central": 0.9}),
+            },
+            {},
+        ),
+        "pairs/two": Finding({"nothing": "There is nothing to explain.", **common({})}, {}),
+    },
+    missing=("privacy/two",),
+)
+
+
+def said(study: ExplanationStudy, title: str) -> dict[str, str]:
+    """Return who -> text of an answer."""
+    answer = next(answer for answer in answers(study) if answer.title == title)
+    return {p.who: p.text.replace("\u00a0", " ") for p in answer.paragraphs}
+
+
+def only(**findings: Finding) -> ExplanationStudy:
+    named = {f"{question}/one": finding for question, finding in findings.items()}
+    return ExplanationStudy("x", "X", "", named)
+
+
+def test_the_lead_is_held_against_the_intervals_and_the_controls() -> None:
+    ranks = said(STUDY, "Which methods are best")
+    assert "alpha ranks best, with a mean rank of 1.5 (1.2 to 1.8) of 5." in ranks["one"]
+    assert (
+        "is larger than the intervals: beta (blurred) comes next with 2.5 (2.2 to 2.8)"
+        in ranks["one"]
+    )
+    assert "1 of 3 methods does no better than the better control, edges, with 3.0" in ranks["one"]
+    assert ranks["one"].endswith("(2.9 to 3.1): gamma.")
+    assert (
+        "is not larger than the intervals: those of beta (blurred) with 1.9 (1.7 to 3.0) and "
+        "gamma with 2.0 (1.6 to 2.4) overlap its own" in ranks["two"]
+    )
+    assert "All 3 methods do better than the better control, edges" in ranks["two"]
+    assert ranks["two"].endswith("Beta (blurred) is ahead of it by less than the intervals.")
+
+
+def test_a_part_is_named_only_where_the_three_agree() -> None:
+    parts = said(STUDY, "What the confusion rests on")
+    one = parts[f"one, {WRONG} (20 images)"]
+    assert one.startswith("the sleeves. Alpha, beta (blurred) and gamma all put more")
+    assert "+20 (18 to 22), +30 (28 to 32) and +12 (10 to 14) points" in one
+    assert "right answers of the class Shirt it is +5, +5 and +5 points, less by more than" in one
+    two = parts[f"two, {WRONG} (20 images)"]
+    assert two == (
+        "the methods do not agree: alpha names the sleeves, beta (blurred) names the body and gamma "
+        "names no part surely."
+    )
+    (none,) = directions(judged(CLEAR, {}).content)
+    assert none.tops == (None, None, None) and none.part is None and none.right == ()
+    assert (
+        "no part surely"
+        in said(only(judged=judged(CLEAR, {})), "What the confusion rests on").popitem()[1]
+    )
+
+
+def test_the_part_is_no_clearer_in_mistakes_where_one_method_does_not_say_so() -> None:
+    lifts = {WRONG: SLEEVES[WRONG], RIGHT: {"alpha": {"sleeves": about(0.19)}}}
+    (text,) = said(only(judged=judged(CLEAR, lifts)), "What the confusion rests on").values()
+    assert text.endswith("+19, 0 and 0 points, for not all of them a clear difference.")
+
+
+def test_federation_is_held_against_another_seed() -> None:
+    texts = said(STUDY, "Do explanations survive federation")
+    assert "a mean rank correlation of 0.60 over three methods" in texts["one"]  # 0.5, 0.6, 0.7
+    assert "of different seeds agree with 0.61. For no method is it lower" in texts["one"]
+    assert "federation costs nothing beyond chance" in texts["one"]
+    assert "for no method." in texts["one"]
+    assert "federation changes explanations more than another seed does" in texts["two"]
+    assert "worse by more than the intervals in ROAD for 3 of 3 methods" in texts["two"]
+    alone = said(only(federation=federation(0.5, None)), "Do explanations survive federation")
+    assert "There is no second central training" in alone["one"]
+    some = federation(0.5, 0.5)
+    some.content["alike"]["federated"]["gamma"]["spearman"] = about(0.2)
+    mixed = said(only(federation=some), "Do explanations survive federation")
+    assert "for 1 of 3 methods: gamma." in mixed["one"]
+
+
+def test_privacy_goes_by_epsilon() -> None:
+    text = said(STUDY, "Do they survive privacy")["one"]
+    assert "0.40 at epsilon 8 and 0.20 at epsilon 1; another training without privacy gives" in text
+    assert "At epsilon 8 it is lower than that by more than the intervals for 3 of 3" in text
+    assert "0.300 without privacy, 0.200 at epsilon 8 and 0.100 at epsilon 1" in text
+    assert text.endswith("90.0 %, 85.0 % and 80.0 %.")
+
+
+def test_the_cheat_is_held_against_the_other_clients_and_the_area() -> None:
+    texts = said(STUDY, "Does a cheating client stand out")
+    assert "client 2 trained one epoch with a mark on its 40 images of Sneaker" in texts["one"]
+    assert (
+        "takes 90 % of other images with the mark for that class, and 5 % without it."
+        in texts["one"]
+    )
+    assert "It stands out by 1 of 1 methods (alpha), most by alpha: 30.0 %" in texts["one"]
+    assert "at most 5.0 % at another client and the mark's area of 2.0 %" in texts["one"]
+    assert "the shortcut hardly took" in texts["two"] and "It does not stand out" in texts["two"]
+    nothing = said(only(clients=clients(None, 0.9)), "Does a cheating client stand out")
+    assert "No map has positive evidence" in nothing["one"]
+
+
+def test_known_evidence_is_counted() -> None:
+    texts = said(STUDY, "Do they find known evidence")
+    assert "1 of 2 methods puts over 80 % (the better control 55 %): alpha 90 %" in texts["one"]
+    assert "are taken for its class in 97 % of cases) 1 of 2 methods puts over 50 %" in texts["one"]
+    assert (
+        "no method of 2 puts over 80 % (the better control 55 %); the most is 70 %" in texts["two"]
+    )
+
+
+def test_a_network_that_does_not_use_the_mark_is_not_held_against_the_methods() -> None:
+    finding = known(0.9, 0.1)
+    assert (
+        "hardly uses the mark"
+        not in said(only(known=finding), "Do they find known evidence")["one"]
+    )
+    finding.content["shortcut"]["taken"] = 0.17
+    finding.content["shapes"]["rows"]["alpha"]["mass"] = about(0.9, missing=10)
+    text = said(only(known=finding), "Do they find known evidence")["one"]
+    assert text.endswith("This network hardly uses the mark, so a map of it need not show it.")
+    assert "alpha 90 % (on 30 images)." in text
+
+
+def test_the_best_is_bold_only_where_its_interval_excludes_the_next() -> None:
+    content = STUDY.findings["judged/one"].content
+    road, deletion, seeds = content["measures"]
+    assert leader(content, road) == "alpha"  # 0.48 to 0.52 against 0.40
+    assert leader(content, deletion) is None  # 0.28 to 0.32 holds 0.31
+    assert leader(content, seeds) is None
+    table = judged_table("one", content)
+    assert [row[0] for row in table.rows][:3] == ["alpha", "beta (blurred)", "gamma"]
+    assert table.rows[0][1] == "<b>0.500</b>\n0.480 to 0.520"
+    assert table.rows[2][1].endswith("25\u00a0% missing") and table.rows[0][3] == "–"
+    assert 'class="control"' in table.rows[-1][0] and table.rows[0][-1] == "12.3"
+    assert table.columns[1:3] == ("ROAD gap ↑", "Deletion ↓")
+    assert lines(Estimate(0.5)) == "0.50"
+
+
+def test_degenerate_maps_are_not_painted() -> None:
+    assert painted(np.zeros((28, 28))) is None
+    assert painted(np.full((28, 28), np.nan)) is None
+    values = np.zeros((2, 2))
+    values[0, 0], values[1, 1] = 2.0, -1.0
+    picture = painted(values)
+    assert picture is not None and picture.shape == (8, 8, 3)
+    red, _, blue = picture[0, 0].astype(int)
+    assert red > blue  # for the answer
+    assert picture[-1, -1, 2] > picture[-1, -1, 0]  # against it
+    assert tuple(picture[0, -1]) == (255, 255, 255)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_explanation_page(STUDY, tmp_path_factory.mktemp("explanations"))
+
+
+def test_the_page_stands_alone_and_names_what_is_missing(page: Path) -> None:
+    source = page.read_text()
+    assert "<script" not in source and "http" not in re.sub(r'xmlns\S*="[^"]*"', "", source)
+    assert not re.search(r'(?:src|href)="(?!#|data:)', source)
+    assert "<i>held</i>" not in source and "How far &lt;b&gt;." in source
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", source))
+    assert "10 of 12 questions" not in text and "11 of 12 questions worked out" in text
+    assert "pairs/two: There is nothing to explain." in text
+    assert "one, Dress / Coat: There is no mistake." in text
+    assert "fedlens study explanations " in text and "--quick" not in text
+    order = [
+        "methods",
+        "parts",
+        "gallery",
+        "known",
+        "federation",
+        "privacy",
+        "shortcut",
+        "pairs",
+        "how",
+    ]
+    assert re.findall(r'<section id="(\w+)"', source) == order
+    for figure in re.findall(r'<div class="drawing"[^>]*>', source):
+        assert re.search(r'aria-label="[^"]{40,}"', figure)
+
+
+def test_figures_are_beside_the_page(page: Path) -> None:
+    drawn = {file.name for file in (page.parent / "figures").glob("*.png")}
+    for name in ("ranks-one", "mean-maps-two", "lift-one-0", "gallery-one", "known-images"):
+        assert f"{name}.png" in drawn
+    for name in ("federation-two", "clients-one", "privacy-one-road", "cheat-two"):
+        assert f"{name}.png" in drawn
+
+
+def test_the_files_hold_every_figure(page: Path) -> None:
+    with (page.parent / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "network",
+        "method",
+        "measure",
+        "mean",
+        "low",
+        "high",
+        "images",
+        "missing",
+    ]
+    found = {(row["network"], row["method"], row["measure"]): row for row in rows}
+    gamma = found["one", "gamma", "road"]
+    assert float(gamma["mean"]) == 0.3 and (gamma["images"], gamma["missing"]) == ("30", "10")
+    assert found["one", "random", "seeds"]["mean"] == ""
+    assert float(found["one", "alpha", "mean-rank"]["low"]) == 1.2
+    assert float(found["two", "alpha", "federation/federated/spearman"]["mean"]) == 0.3
+    assert float(found["one", "alpha", "clients/2/on-the-mark"]["mean"]) == 0.3
+    assert float(found["one", "alpha", "pairs/Coat / Pullover/road"]["mean"]) == 0.25
+    manifest = json.loads((page.parent / "manifest.json").read_text())
+    assert set(manifest["findings"]) == set(STUDY.findings)
+    assert manifest["missing"] == ["privacy/two"] and manifest["quick"] is False
+    assert manifest["networks"]["one"]["private-1"] == {"accuracy": 0.8, "parameters": 1000}
+
+
+def test_one_finding_alone_makes_a_page(tmp_path: Path) -> None:
+    for number, study in enumerate(
+        (only(known=known(0.9, 0.6)), only(judged=STUDY.findings["pairs/two"]))
+    ):
+        page = write_explanation_page(study, tmp_path / str(number))
+        assert page.exists() and table_csv(study)
