@@ -11,7 +11,7 @@ run: $(VENV)/.core
 	$(BIN)/fedlens run --preset first --or-embedded
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples
@@ -24,6 +24,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/grad_cam.py
 	$(BIN)/python benchmarks/algorithms.py
+	$(BIN)/python benchmarks/explanations.py
+	$(BIN)/python benchmarks/explanation_curves.py
 
 # Writes the pages that are generated from the code.
 docs: $(VENV)/.core
