@@ -43,8 +43,10 @@ def test_parameters_go_to_the_methods_that_take_them() -> None:
     assert parameters_for("smoothgrad", given, methods) == {"samples": 20, "noise": 1.0}
     assert parameters_for("kernel-shap", given, methods) == {"samples": 20, "baseline": "mean"}
     assert parameters_for("edges", given, methods) == {}
-    # what no method takes is left for the method to refuse
-    assert parameters_for("edges", {"other": "1"}, methods) == {"other": "1"}
+    # what no method takes is refused, also where `explain` has an argument of that name
+    for name in ("other", "batch_size", "model", "layer", "seed"):
+        with pytest.raises(ExplanationError, match=f"'edges' has no parameter '{name}'"):
+            parameters_for("edges", {name: "1"}, methods)
 
 
 def test_references_depend_on_the_seed_alone() -> None:

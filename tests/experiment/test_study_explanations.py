@@ -1,6 +1,7 @@
 """The study of explanations: its questions, and what it keeps, on a network that need not be good."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,17 @@ from torch import nn
 from fedlens.data import load_dataset
 from fedlens.data.client import Client
 from fedlens.data.partitions import partition
-from fedlens.errors import ExplanationError
+from fedlens.errors import ExplanationError, FedlensError, RunError
 from fedlens.experiment.study import load_study
-from fedlens.experiment.study.explanations import QUICK, comparing, measures, parts_of
+from fedlens.experiment.study.explanations import (
+    QUICK,
+    Size,
+    comparing,
+    explain_study,
+    measures,
+    parts,
+    parts_of,
+)
 from fedlens.experiment.study.explanations.cases import Group, pair_groups, reference_images
 from fedlens.experiment.study.explanations.clients import (
     MARK,
@@ -22,7 +31,12 @@ from fedlens.experiment.study.explanations.clients import (
     shortcut,
     with_mark,
 )
-from fedlens.experiment.study.explanations.comparing import compared, maps_of, quality
+from fedlens.experiment.study.explanations.comparing import (
+    compared,
+    maps_of,
+    quality,
+    shared_answers,
+)
 from fedlens.experiment.study.explanations.intervals import interval
 from fedlens.experiment.study.explanations.judging import judge
 from fedlens.experiment.study.explanations.known import localisation
@@ -221,6 +235,14 @@ def test_the_client_with_most_images_of_a_class_cheats(dataset, model):
     cheat, label = divmod(int(np.asarray(counts).argmax()), 4)
     assert (found["client"], found["class"]) == (cheat, dataset.class_names[label])
     assert [one["marked"] > 0 for one in found["clients"]] == [n == cheat for n in range(4)]
+    # the twin draws what the cheat draws: without the mark it is what the client would have been
+    assert found["twin"]["client"] == cheat and found["twin"]["marked"] == 0
+    local, held = LocalTraining(lr=0.1), list(clients)
+    weights = [
+        own.state_dict()["output.weight"].clone() for own in local_models(model, held, local, 0)
+    ]
+    (again,) = local_models(model, [held[cheat]], local, 0, first=cheat)
+    assert torch.equal(weights[cheat], again.state_dict()["output.weight"])
     assert found["area"] == pytest.approx(16 / 784)
 
 
@@ -257,8 +279,13 @@ def test_a_part_is_done_until_its_runs_change(tmp_path):
     plain, packed = part.files(tmp_path)
     assert not part.done(tmp_path)
     plain.parent.mkdir(parents=True)
-    plain.write_text(json.dumps({"runs": part._marks(tmp_path)}))
-    assert part.done(tmp_path)
+    kept = {"runs": part._marks(tmp_path), "size": parts._plain(Size()), "made": parts._made()}
+    plain.write_text(json.dumps(kept))
+    assert part.done(tmp_path) and part.done(tmp_path, Size())
+    assert not part.done(tmp_path, Size(images=10))  # what there is will do, but not for more
+    plain.write_text(json.dumps(kept | {"made": {**kept["made"], "version": 0}}))
+    assert part.done(tmp_path) and not part.done(tmp_path, Size())
+    plain.write_text(json.dumps(kept))
     weights.write_bytes(b"two")
     assert not part.done(tmp_path)
     plain.write_text("{")
@@ -266,6 +293,55 @@ def test_a_part_is_done_until_its_runs_change(tmp_path):
     write_arrays(packed, {"a/b": np.ones(3), "images/c": np.ones(2, dtype=np.uint8)})
     with np.load(packed, allow_pickle=False) as kept:
         assert kept["a|b"].dtype == np.float16 and kept["images|c"].dtype == np.uint8
+
+
+def test_only_shared_decisions_count_for_quality(material):
+    other = build_model("lenet", in_channels=1, classes=4, image_size=28, seed=4).eval()
+    kept = shared_answers([material.model, other], material)
+    for group, some in zip(material.groups, kept, strict=True):
+        for model in (material.model, other):
+            logits = model(group.images.float() / 255)
+            ours, against = group.contrast.for_class, group.contrast.against_class
+            agree = (logits[:, ours] > logits[:, against]).numpy()
+            assert np.isnan(some[~agree]).all()
+    rows = rows_for(material.model, material.groups[0].images[:1], material.references, ("edges",))
+    maps = maps_of(other, material, rows)
+    none = [np.full(len(group), np.nan) for group in material.groups]
+    nothing = quality(other, material, rows, maps, none)
+    assert nothing["edges"]["deletion"]["mean"] is None
+
+
+def test_a_map_that_is_not_finite_is_degenerate(material):
+    maps = [torch.full((len(group), 28, 28), float("nan")) for group in material.groups]
+    figures = measures._of_maps(material, material.groups[0], maps[0], multiplied=True)
+    assert figures["degenerate"].tolist() == [1.0] * 3 and np.isnan(figures["road"]).all()
+
+
+def failing(runs, size, watch):
+    watch(0.1, "begun")
+    raise ValueError("a mistake of ours")
+
+
+def refusing(runs, size, watch):
+    watch(0.1, "begun")
+    raise RunError("The ledger is gone.")
+
+
+def test_parts_that_fail_are_named_and_the_others_are_kept(tmp_path, monkeypatch):
+    """Also where what a part said last comes after it has ended."""
+    monkeypatch.setattr(parts, "load_run", lambda path: None)
+    some = [
+        Part("judged/one", {}, failing),
+        Part("judged/one-same", {}, refusing),
+        Part("judged/other", {}, lambda runs, size, watch: ({"found": 1}, {})),
+    ]
+    slow = lambda event: time.sleep(0.05)  # noqa: E731
+    with pytest.raises(FedlensError, match="2 parts could not be explained") as caught:
+        explain_study(some, tmp_path, Size(), jobs=2, watch=slow)
+    assert "judged/one: Traceback" in str(caught.value)
+    assert "a mistake of ours" in str(caught.value)
+    assert "judged/one-same: The ledger is gone." in str(caught.value)
+    assert [part.done(tmp_path, Size()) for part in some] == [False, False, True]
 
 
 def test_the_quick_size_is_small():

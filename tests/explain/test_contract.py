@@ -259,6 +259,32 @@ def test_images_made_in_inference_mode(method):
     assert torch.equal(result.values, expected.values)
 
 
+class InPlace(nn.Module):
+    """Normalises the images that it is given where they lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = plain_network()
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.network(given.sub_(0.5).div_(0.5))
+
+
+@every_method_without_attention
+def test_a_network_that_changes_its_images_is_given_copies(method):
+    class OutOfPlace(InPlace):
+        def forward(self, given: Tensor) -> Tensor:
+            return self.network((given - 0.5) / 0.5)
+
+    given = images()
+    layer = "network.conv2" if METHODS[method].uses_layer else None
+    expected = ask(OutOfPlace(), given, method, target=1, layer=layer)
+    result = ask(InPlace(), given, method, target=1, layer=layer)
+    assert torch.equal(given, images())
+    assert torch.equal(result.logits, expected.logits)
+    torch.testing.assert_close(result.values, expected.values)
+
+
 @every_method_without_attention
 def test_a_failing_network_is_restored(method):
     model = plain_network().train()
@@ -439,6 +465,16 @@ def test_no_two_methods_are_the_same():
         (images(), {"seed": -1}, r"seed is -1"),
         (images(), {"unheard_of": 3}, r"has no parameter 'unheard_of'; it has "),
         (images(), {"references": images(2) - 1}, r"Reference 0 has values from -0"),
+        (images(), {"references": images(2)[:, :, :14]}, r"references have the shape .* 14, 28\)"),
+        (
+            images(),
+            {"references": images(0)},
+            r"have the shape \(0, .* at least one|give it references",
+        ),
+        (images(), {"references": images(2).long()}, r"The references are torch.int64"),
+        (images().byte(), {"value_range": (-1.0, 1.0)}, r"are bytes, which become 0 to 1"),
+        (images(), {"batch_size": 2.5}, r"batch_size is 2.5"),
+        (images(), {"seed": True}, r"seed is True"),
         (torch.rand(2, 1, 12, 12), {}, r"cannot take images of the shape .* \(1, 12, 12\)"),
         (images(), {"batch_size": 0}, r"batch_size is 0"),
         (images(), {"target": 5}, r"no class 5 .* classes 0 to 4"),
@@ -455,10 +491,12 @@ def test_no_two_methods_are_the_same():
 def test_a_wrong_request_is_one_clear_sentence(method, given, options, sentence):
     if "target" in options and not METHODS[method].class_specific:
         sentence = "looks at no class"
+    alike = isinstance(given, Tensor) and given.dim() == 4 and 0 not in given.shape
+    references = given.float().clamp(0, 1) if alike else images(3)
     (make, *_) = networks(method).values()
     model = make()
     with pytest.raises(ExplanationError, match=sentence) as caught:
-        explain(model, given, method, **{"references": images(3)} | options)
+        explain(model, given, method, **{"references": references} | options)
     assert str(caught.value).endswith(".")
     assert hooks(model) == 0
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -58,6 +58,14 @@ def study(
             "do not run them; may be given again.",
         ),
     ] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Study explanations: decisions of a kind that are explained, at most.",
+            show_default="150, and 20 in the shorter tables",
+        ),
+    ] = None,
     page_only: Annotated[
         bool, typer.Option("--page-only", help="Run nothing; write the page of what is finished.")
     ] = False,
@@ -81,6 +89,8 @@ def study(
         fedlens study noniid --list
 
         fedlens study noniid --first --include docs/results/noniid
+
+        fedlens study explanations --only '*/hybrid/*' --cases 60
     """
     chosen = load_study(name, quick=quick)
     cells = chosen.choose(only or [], first=first)
@@ -103,13 +113,14 @@ def study(
             here = [cell for cell in cells if cell.name not in elsewhere.cells]
             _run(here, states, folder, jobs, quiet=json)
         except KeyboardInterrupt:
-            again = shlex.join(["fedlens", *sys.argv[1:]])
-            errors.print(f"Stopped. Go on with: {again}", soft_wrap=True, highlight=False)
-            raise typer.Exit(STOPPED) from None
+            _stopped()
         except FedlensError as error:
             failure = error  # the other cells are finished, and are to be seen
     if chosen.file.kind == "explanations":
-        page = _explain(chosen, cells, folder, jobs, work=not page_only, quiet=json)
+        size = QUICK if chosen.quick else Size()
+        if cases is not None:
+            size = replace(size, images=cases, few=min(size.few, cases))
+        page = _explain(chosen, cells, folder, jobs, size=None if page_only else size, quiet=json)
         if failure is not None:
             raise failure
         if json:
@@ -145,22 +156,31 @@ def _run(
             run_study(some, folder, jobs=jobs, dataset=dataset, watch=watch)
 
 
+def _stopped() -> NoReturn:
+    again = shlex.join(["fedlens", *sys.argv[1:]])
+    errors.print(f"Stopped. Go on with: {again}", soft_wrap=True, highlight=False)
+    raise typer.Exit(STOPPED) from None
+
+
 def _explain(
-    chosen: Study, cells: Sequence[Cell], folder: Path, jobs: int, *, work: bool, quiet: bool
+    chosen: Study, cells: Sequence[Cell], folder: Path, jobs: int, *, size: Size | None, quiet: bool
 ) -> Path:
-    """Work out what the finished cells can answer, write the page, and return it."""
+    """Work out what the finished cells can answer, write the page, and return it.
+
+    Nothing is worked out where ``size`` is None.
+    """
     parts = [
         part
         for part in parts_of(cells)
         if all(cell_state(cell, folder) == FINISHED for cell in part.cells.values())
     ]
     failure: FedlensError | None = None
-    if work:
+    if size is not None:
         try:
             with watching(quiet=quiet) as watch:
-                explain_study(
-                    parts, folder, QUICK if chosen.quick else Size(), jobs=jobs, watch=watch
-                )
+                explain_study(parts, folder, size, jobs=jobs, watch=watch)
+        except KeyboardInterrupt:
+            _stopped()
         except FedlensError as error:
             failure = error  # the other parts are to be seen
     found = gather(

@@ -127,18 +127,17 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
 def parameters_for(method: str, given: Mapping[str, str], methods: Sequence[str]) -> dict[str, Any]:
     """Return those of ``given`` that ``method`` takes, each as what its default value is.
 
-    A parameter that no method of ``methods`` takes is kept: the method refuses it by name.
-
     Raises:
-        ExplanationError: a value is not a number, or not true or false, where one is expected.
+        ExplanationError: no method of ``methods`` takes a parameter of that name, or a value is not
+            a number, or not true or false, where one is expected.
     """
     known = parameters_of(method)
     others = {name for other in methods for name in parameters_of(other)}
-    return {
-        name: _value(name, text, known[name]) if name in known else text
-        for name, text in given.items()
-        if name in known or name not in others
-    }
+    for name in given:
+        if name not in others:
+            choices = f"it has {', '.join(known)}" if known else "it has none"
+            raise ExplanationError(f"The method '{method}' has no parameter '{name}'; {choices}.")
+    return {name: _value(name, text, known[name]) for name, text in given.items() if name in known}
 
 
 def _value(name: str, text: str, default: object) -> Any:

@@ -61,9 +61,11 @@ def explain(
         raise ExplanationError(
             f"There is no explanation method '{method}'; choose one of {', '.join(METHODS)}."
         )
-    if batch_size < 1:
-        raise ExplanationError(f"batch_size is {batch_size}, expected at least 1.")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ExplanationError(
+            f"batch_size is {batch_size!r}, expected a whole number of at least 1."
+        )
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ExplanationError(f"seed is {seed!r}, expected a whole number from 0.")
     low, high = value_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -85,6 +87,7 @@ def explain(
         others = None
         if references is not None:
             _check_images(references, value_range, "Reference")
+            _check_references(references, images)
             others = _for_network(model, references)
         context = Context(model, layer, seed, others, low, high)
         attributor = kind(context, **parameters)
@@ -181,14 +184,22 @@ def _check_logits(logits: Tensor) -> None:
 def _check_images(images: Tensor, value_range: tuple[float, float], what: str) -> None:
     if not isinstance(images, Tensor):
         raise ExplanationError(
-            f"The images are of type {type(images).__name__}, expected a tensor (B, C, H, W)."
+            f"The {what.lower()}s are of type {type(images).__name__}, expected a tensor "
+            "(B, C, H, W)."
         )
     if images.dim() != 4 or 0 in images.shape[1:]:
         raise ExplanationError(
-            f"The images have the shape {tuple(images.shape)}, expected (B, C, H, W)."
+            f"The {what.lower()}s have the shape {tuple(images.shape)}, expected (B, C, H, W)."
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ExplanationError(f"The images are {images.dtype}, expected uint8 or a float type.")
+        raise ExplanationError(
+            f"The {what.lower()}s are {images.dtype}, expected uint8 or a float type."
+        )
+    if images.dtype == torch.uint8 and value_range != (0.0, 1.0):
+        raise ExplanationError(
+            f"The {what.lower()}s are bytes, which become 0 to 1, and value_range is {value_range}; "
+            "give floats in that range."
+        )
     low, high = value_range
     if images.is_floating_point():
         finite = torch.isfinite(images).flatten(1).all(1)
@@ -208,6 +219,14 @@ def _check_images(images: Tensor, value_range: tuple[float, float], what: str) -
                 f"{float(images[first].max()):g}, expected {low:g} to {high:g}; give bytes, or say "
                 "with value_range what the network was trained on."
             )
+
+
+def _check_references(references: Tensor, images: Tensor) -> None:
+    if len(references) == 0 or references.shape[1:] != images.shape[1:]:
+        raise ExplanationError(
+            f"The references have the shape {tuple(references.shape)}, expected at least one image of "
+            f"the shape of those that are explained, {tuple(images.shape[1:])}."
+        )
 
 
 def _for_network(model: nn.Module, images: Tensor) -> Tensor:

@@ -177,13 +177,13 @@ def captured_map(layer: MapLayer) -> Iterator[list[Tensor]]:
 
 
 def forward_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (B, L) of ``images`` (B, C, H, W).
+    """Return the logits (B, L) of ``images`` (B, C, H, W), which stay as they are.
 
     Raises:
         ExplanationError: the network cannot take such images, or its output is not (B, L).
     """
     with _refusing(images):
-        logits = network(images)
+        logits = network(images.clone())  # a first step in place is to change only this
     return _checked(logits, images)
 
 
@@ -195,7 +195,7 @@ def forward_attention(network: AttentionNetwork, images: Tensor) -> tuple[Tensor
             attention does not fit its grid.
     """
     with _refusing(images):
-        logits, weights = network.forward_with_attention(images)
+        logits, weights = network.forward_with_attention(images.clone())
     _checked(logits, images)
     rows, columns = network.token_grid
     tokens = rows * columns + network.has_class_token

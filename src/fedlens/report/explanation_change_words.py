@@ -42,12 +42,12 @@ def federation_words(content: Content) -> str:
     worse = _worse(content, "federated", methods)
     if not worse:
         return (
-            f"{said} By deletion, insertion and ROAD, each on its own network, federated maps are "
-            "worse by more than the intervals for no method."
+            f"{said} By deletion, insertion and ROAD, each on its own network and for "
+            f"{_shared(content)}, federated maps are worse by more than the intervals for no method."
         )
     return (
-        f"{said} Each held against its own network, federated maps are worse by more than the "
-        f"intervals in {worse}."
+        f"{said} Each held against its own network, for {_shared(content)}, federated maps are worse "
+        f"than those of every central training by more than the intervals in {worse}."
     )
 
 
@@ -57,8 +57,9 @@ def _against_chance(
     lower = [key for key in methods if ours[key].under(chance[key].low)]
     if not lower:
         return (
-            " For no method is it lower by more than the intervals: federation costs nothing "
-            "beyond chance."
+            " For no method is it lower by more than the intervals: no cost beyond that of another "
+            "seed is seen (the federated network began from the first one's initial weights, the "
+            "other seed did not)."
         )
     if len(lower) == len(methods):
         return (
@@ -71,18 +72,27 @@ def _against_chance(
     )
 
 
+def _shared(content: Content) -> str:
+    shared = content["shared"]
+    return f"the {shared['alike']} of {shared['images']} decisions that all these networks make"
+
+
 def _worse(content: Content, role: str, methods: Sequence[str]) -> str:
-    """Return by which measures, and for how many methods, maps are worse than the central ones."""
+    """Return by which measures, and for how many methods, maps are worse than all central ones."""
     found = []
     for measure, title in (("deletion", "deletion"), ("insertion", "insertion"), ("road", "ROAD")):
-        ours, central = quality(content, role, measure), quality(content, "central", measure)
+        ours = quality(content, role, measure)
+        others = [quality(content, "central", measure)]
+        if "again" in content["quality"]:
+            others.append(quality(content, "again", measure))
         worse = [
             key
             for key in methods
-            if (
-                ours[key].over(central[key].high)
+            if all(
+                ours[key].over(other[key].high)
                 if measure == "deletion"
-                else ours[key].under(central[key].low)
+                else ours[key].under(other[key].low)
+                for other in others
             )
         ]
         if worse:
@@ -121,24 +131,29 @@ def privacy_words(content: Content, chance: Mapping[str, Estimate]) -> str:
     accuracy = content.get("accuracy", {})
     shares = [percent(number(accuracy.get(role)), 1) for role in ("central", *steps)]
     return (
-        f"{text} The ROAD gap, averaged over the methods, is {listing(roads)}; the accuracy, in "
-        f"the same order, {listing(shares)}."
+        f"{text} The ROAD gap for {_shared(content)}, averaged over the methods, is "
+        f"{listing(roads)}; the accuracy, in the same order, {listing(shares)}."
     )
 
 
-def cheat_shares(shortcut: Content) -> dict[str, tuple[float, float]]:
-    """Return method -> (share on the mark of the cheating client, the largest of the others)."""
+def cheat_shares(shortcut: Content) -> dict[str, tuple[Estimate, Estimate]]:
+    """Return method -> share on the mark of the cheating client, and the largest of the others.
+
+    The others are the other clients, and the same client trained without the mark.
+    """
     cheat = shortcut["client"]
     mine = next(entry for entry in shortcut["clients"] if entry["client"] == cheat)
     found = {}
     for key in proper(list(mine["shares"])):
         others = [
-            number(entry["shares"][key])
-            for entry in shortcut["clients"]
-            if entry["client"] != cheat and entry["shares"].get(key) is not None
+            estimate(entry["shares"][key])
+            for entry in [*shortcut["clients"], shortcut["twin"]]
+            if entry is not mine and key in entry["shares"]
         ]
-        if mine["shares"][key] is not None and others:
-            found[key] = (number(mine["shares"][key]), max(others))
+        others = [share for share in others if share.known]
+        own = estimate(mine["shares"][key])
+        if own.known and others:
+            found[key] = (own, max(others, key=lambda share: share.mean))
     return found
 
 
@@ -156,20 +171,20 @@ def cheat_words(shortcut: Content) -> str:
     shares = cheat_shares(shortcut)
     if not shares:
         return f"{said} No map has positive evidence to hold against the other clients'."
-    out = [key for key, (own, most) in shares.items() if own > most and own > area]
+    out = [key for key, (own, most) in shares.items() if own.over(most.high) and own.over(area)]
     if not out:
         return (
             f"{said} It does not stand out: by no method is its share on the mark both over the "
-            f"mark's area ({percent(area, 1)}) and larger than every other client's."
+            f"mark's area ({percent(area, 1)}) and larger, by more than the intervals, than every "
+            "other client's and its own without the mark."
         )
-    clearest = max(out, key=lambda key: shares[key][0] - shares[key][1])
+    clearest = max(out, key=lambda key: shares[key][0].mean - shares[key][1].mean)
     own, most = shares[clearest]
     return (
         f"{said} It stands out by {some_of(len(out), len(shares))} ({methods_named(out)}), most by "
-        f"{method_name(clearest)}: {percent(own, 1)} of the positive evidence on the mark, "
-        f"against at most {percent(most, 1)} at another client and the mark's area of "
-        f"{percent(area, 1)}. By chance alone each method would single it out in one of "
-        f"{len(shortcut['clients'])} cases."
+        f"{method_name(clearest)}: {percent(own.mean, 1)} of the positive evidence on the mark, "
+        f"against at most {percent(most.mean, 1)} at another client or its own without the mark, and "
+        f"the mark's area of {percent(area, 1)}."
     )
 
 

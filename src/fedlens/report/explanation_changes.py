@@ -181,9 +181,11 @@ def cheat_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
         shortcut = content["shortcut"]
         keys = ordered(study, model, list(shortcut["clients"][0]["shares"]))
         cheat = [entry["client"] for entry in shortcut["clients"]].index(shortcut["client"])
-        values = {key: [number(e["shares"].get(key)) for e in shortcut["clients"]] for key in keys}
+        values = {
+            key: [number(e["shares"][key]["mean"]) for e in shortcut["clients"]] for key in keys
+        }
         said = "; ".join(
-            f"{method_name(key)} {percent(own, 1)} against at most {percent(most, 1)}"
+            f"{method_name(key)} {percent(own.mean, 1)} against at most {percent(most.mean, 1)}"
             for key, (own, most) in cheat_shares(shortcut).items()
         )
         chart = drawer.chart(

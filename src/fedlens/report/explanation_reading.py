@@ -160,6 +160,8 @@ def leader(content: Content, measure: Content) -> str | None:
         for row in content["rows"]
         if not row["control"] and (figure := figure_of(row, measure["key"])).known
     ]
+    least = min((figure.missing for _, _, figure in found), default=0)
+    found = [item for item in found if item[2].missing == least]  # failing is no advantage
     if len(found) < 2:
         return None
     found.sort(key=lambda item: -item[0])
@@ -180,11 +182,14 @@ class Direction:
         tops: of each method, the part with its largest lift among those surely above 0, or None.
         part: the part that all of them name, or None.
         lifts: of each method, the lift of that part.
-        right: the same in the right answers of the class; empty where there are none.
+        predicted: class of the answer.
+        right: the same in the right answers of the class of the answer, which are asked the same
+            question; empty where there are none.
     """
 
     group: str
     true: str
+    predicted: str
     images: int
     methods: tuple[str, ...]
     tops: tuple[str | None, ...]
@@ -218,7 +223,7 @@ def directions(content: Content) -> list[Direction]:
             (
                 other
                 for other in content["groups"]
-                if other["right"] and other["true"] == group["true"]
+                if other["right"] and other["true"] == group["predicted"]
             ),
             None,
         )
@@ -229,6 +234,7 @@ def directions(content: Content) -> list[Direction]:
             Direction(
                 group=group["name"],
                 true=group["true"],
+                predicted=group["predicted"],
                 images=group["images"],
                 methods=methods,
                 tops=tops,

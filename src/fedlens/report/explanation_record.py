@@ -73,9 +73,11 @@ def _figures(study: ExplanationStudy) -> list[list[Any]]:
             for key, row in entry["rows"].items():
                 for measure, raw in row.items():
                     add(model, key, f"clients/{entry['client'] + 1}/{measure}", raw)
-        for entry in content["shortcut"]["clients"]:
+        shortcut = content["shortcut"]
+        for entry in [*shortcut["clients"], shortcut["twin"]]:
+            who = "without-the-mark" if entry is shortcut["twin"] else entry["client"] + 1
             for key, share in entry["shares"].items():
-                add(model, key, f"clients/{entry['client'] + 1}/on-the-mark", {"mean": share})
+                add(model, key, f"clients/{who}/on-the-mark", share)
     for model, content in answered(study, "pairs").items():
         for pair, found in content["pairs"].items():
             for key, row in found.get("rows", {}).items():

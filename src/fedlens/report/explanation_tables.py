@@ -206,13 +206,14 @@ def cheat_table(model: str, shortcut: Content) -> Table:
     body = [
         [
             f"client {entry['client'] + 1}"
-            + (", the mark" if entry["client"] == shortcut["client"] else ""),
+            + (", without the mark" if entry is shortcut["twin"] else "")
+            + (", the mark" if entry["marked"] else ""),
             whole(entry["examples"]),
             whole(entry["marked"]) if entry["marked"] else NONE,
             percent(number(entry["taken"]), 0),
             percent(number(entry["plain"]), 0),
         ]
-        for entry in shortcut["clients"]
+        for entry in [*shortcut["clients"], shortcut["twin"]]
     ]
     return Table(
         f"{model}: how often each client's model takes {whole(shortcut['images'])} test images of "

@@ -152,7 +152,7 @@ def _direction(found: Direction) -> str:
         f"area: {listing([lifted(lift) for lift in found.lifts])} points."
     )
     if not found.right:
-        return f"{said} There are no right answers of the class {found.true} to compare with."
+        return f"{said} There are no right answers of the class {found.predicted} to compare with."
     in_right = listing([signed(100 * lift.mean, 0) for lift in found.right])
     pairs = list(zip(found.lifts, found.right, strict=True))
     less = sum(wrong.over(right.high) for wrong, right in pairs)
@@ -163,4 +163,7 @@ def _direction(found: Direction) -> str:
         verdict = "more by more than the intervals: the mistakes lean on it less"
     else:
         verdict = "for not all of them a clear difference"
-    return f"{said} In right answers of the class {found.true} it is {in_right} points, {verdict}."
+    return (
+        f"{said} In right answers of the class {found.predicted}, asked the same, it is {in_right} "
+        f"points, {verdict}."
+    )

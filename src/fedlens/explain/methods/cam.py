@@ -154,28 +154,31 @@ class Cam(Attributor):
 
 
 class GradCam(Cam):
-    """Grad-CAM; see :func:`grad_cam_map`."""
+    """Grad-CAM: the maps of a layer, each weighted by its mean gradient; see :func:`grad_cam_map`."""
 
     weights = "gradients of the logit averaged over the map"
     combine = staticmethod(grad_cam_map)
 
 
 class GradCamPlusPlus(Cam):
-    """Grad-CAM++; see :func:`grad_cam_plus_plus_map`."""
+    """Grad-CAM++: the maps weighted by equation 19 of the paper.
+
+    See :func:`grad_cam_plus_plus_map`.
+    """
 
     weights = "equation 19, powers of the gradient for the derivatives, alpha not normalised"
     combine = staticmethod(grad_cam_plus_plus_map)
 
 
 class HiResCam(Cam):
-    """HiResCAM; see :func:`hires_cam_map`."""
+    """HiResCAM: gradient times map, cell by cell; see :func:`hires_cam_map`."""
 
     weights = "gradients of the logit, cell by cell"
     combine = staticmethod(hires_cam_map)
 
 
 class LayerCam(Cam):
-    """LayerCAM; see :func:`layer_cam_map`."""
+    """LayerCAM: positive gradient times map, cell by cell; see :func:`layer_cam_map`."""
 
     weights = "positive gradients of the logit, cell by cell"
     combine = staticmethod(layer_cam_map)

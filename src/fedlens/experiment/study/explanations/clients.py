@@ -4,11 +4,13 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlens.data import ImageDataset, Partition
 from fedlens.data.client import Client
+from fedlens.experiment.study.explanations.intervals import interval
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.models.vector import FlatParameters
@@ -19,20 +21,21 @@ from fedlens.training.prediction import predict
 
 ROUND = 1_000_000  # of the random streams: after any federation's last
 MARK = 4  # pixels of the planted mark, in the top left corner, where every network sees
-MARKED_IMAGES = 48  # test images that carry the mark, of other classes than the marked one
+MARKED_IMAGES = 32  # test images that carry the mark, of other classes than the marked one
 
 
 def local_models(
-    model: nn.Module, clients: Sequence[Client], local: LocalTraining, seed: int
+    model: nn.Module, clients: Sequence[Client], local: LocalTraining, seed: int, *, first: int = 0
 ) -> Iterator[nn.Module]:
     """Yield each client's own model in turn: ``model`` after one local epoch on its images.
 
-    The model is the same object each time, with other weights; ``model`` is not changed.
+    The model is the same object each time, with other weights; ``model`` is not changed. The first
+    client draws what client number ``first`` draws.
     """
     flat = FlatParameters(copy.deepcopy(model))
     start = torch.empty(flat.state_length, dtype=flat.vector.dtype)
     flat.save_state(start)
-    for number, client in enumerate(clients):
+    for number, client in enumerate(clients, start=first):
         flat.load_state(start)
         run = LocalRun(flat, client, local, default_loss, Draws(seed, ROUND, number), epochs=1)
         with threads(1):
@@ -71,44 +74,49 @@ def shortcut(
     federation's final model for one more epoch on its own images; then the same test images of
     other classes, with the mark, are explained for the marked class under each client's model.
 
+    As a control the cheating client also trains without the mark: the ``twin``.
+
     Returns:
-        ``client``, ``class``, ``area`` (the mark's share of the pixels) and, for each client,
-        ``taken`` (how often the marked images are taken for the class), ``plain`` (how often they
-        are without the mark) and ``shares``: row -> mean share of positive attribution on the mark.
+        ``client``, ``class``, ``images``, ``area`` (the mark's share of the pixels) and, for each
+        client and the twin, ``taken`` (how often the marked images are taken for the class),
+        ``plain`` (how often they are without the mark) and ``shares``: row -> the share of positive
+        attribution on the mark, with its interval.
     """
     held = list(clients)
     counts = torch.from_numpy(clients.label_counts())
     cheat, label = divmod(int(counts.argmax()), counts.shape[1])
-    held[cheat] = planted(held[cheat], label)
     others = (dataset.test.labels != label).nonzero().flatten()
     step = max(1, len(others) // MARKED_IMAGES)
     clean = dataset.test.images[others[::step][:MARKED_IMAGES]]
     marked = with_mark(clean)
     region = torch.zeros(marked.shape[0], *marked.shape[2:], dtype=torch.bool)
     region[:, :MARK, :MARK] = True
-    found = []
-    for number, own in enumerate(local_models(model, held, local, seed)):
+    draws = np.random.default_rng([seed, 12])
+
+    def found(number: int, own: nn.Module) -> dict[str, Any]:
         shares = {}
         for row in rows:
             maps = row.explain(own, marked, label, references, seed=seed).values
-            share = metrics.relevance_mass(maps, region)
-            shares[row.key] = (
-                float(share[share.isfinite()].mean()) if share.isfinite().any() else None
-            )
-        found.append(
-            {
-                "client": number,
-                "examples": len(held[number]),
-                "marked": int(counts[number, label]) if number == cheat else 0,
-                "taken": float((predict(own, marked).argmax(1) == label).double().mean()),
-                "plain": float((predict(own, clean).argmax(1) == label).double().mean()),
-                "shares": shares,
-            }
-        )
+            share = metrics.relevance_mass(maps, region).double().numpy()
+            shares[row.key] = interval(share, draws)
+        return {
+            "client": number,
+            "examples": len(held[number]),
+            "marked": 0,
+            "taken": float((predict(own, marked).argmax(1) == label).double().mean()),
+            "plain": float((predict(own, clean).argmax(1) == label).double().mean()),
+            "shares": shares,
+        }
+
+    each = [found(n, own) for n, own in enumerate(local_models(model, held, local, seed))]
+    twin = each[cheat]
+    (own,) = local_models(model, [planted(held[cheat], label)], local, seed, first=cheat)
+    each[cheat] = {**found(cheat, own), "marked": int(counts[cheat, label])}
     return {
         "client": cheat,
         "class": dataset.class_names[label],
         "images": len(marked),
         "area": float(region[0].double().mean()),
-        "clients": found,
+        "clients": each,
+        "twin": twin,
     }

@@ -13,6 +13,8 @@ from fedlens.experiment.study.explanations.measures import STEPS, Material
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.explain.metrics.curves import perturbation_curve
+from fedlens.explain.target import target_score
+from fedlens.training.prediction import predict
 
 Maps = dict[str, list[Tensor]]
 
@@ -54,14 +56,39 @@ def compared(material: Material, rows: Sequence[Row], first: Maps, second: Maps)
     return found
 
 
+def shared_answers(models: Sequence[nn.Module], material: Material) -> list[Floats]:
+    """Return for each group which of its questions all ``models`` answer alike: 1, else NaN.
+
+    How much a map holds of a decision that a network does not make says little of its maps.
+    """
+    found = []
+    for group in material.groups:
+        kept = torch.ones(len(group), dtype=torch.bool)
+        for model in models:
+            kept &= target_score(predict(model, group.images), group.contrast) > 0
+        found.append(np.where(kept.numpy(), 1.0, np.nan))
+    return found
+
+
 def quality(
-    model: nn.Module, material: Material, rows: Sequence[Row], maps: Maps
+    model: nn.Module,
+    material: Material,
+    rows: Sequence[Row],
+    maps: Maps,
+    kept: Sequence[Floats] | None = None,
 ) -> dict[str, Any]:
     """Return how good a network's maps are for itself: row -> ``deletion``, ``insertion``, ``road``.
 
-    The questions are those of ``material``, whatever ``model`` itself would answer.
+    Args:
+        model: the network whose maps they are.
+        material: the questions.
+        rows: the methods.
+        maps: the network's maps.
+        kept: of each group, 1 for the questions that count and NaN for the others; see
+            :func:`shared_answers`. All count by default.
     """
     draws = np.random.default_rng([material.seed, 10])
+    counting = 1.0 if kept is None else np.concatenate(kept)
     found = {}
     for row in rows:
         parts = [
@@ -69,7 +96,8 @@ def quality(
             for group, some in zip(material.groups, maps[row.key], strict=True)
         ]
         found[row.key] = {
-            key: interval(np.concatenate([part[key] for part in parts]), draws) for key in parts[0]
+            key: interval(np.concatenate([part[key] for part in parts]) * counting, draws)
+            for key in parts[0]
         }
     return found
 

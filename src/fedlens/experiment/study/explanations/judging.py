@@ -34,7 +34,8 @@ def judge(
 
     Returns:
         Plain JSON values, and arrays: ``images/G`` uint8 and ``maps/G/ROW`` float16 of the first
-        images of each group G, ``mean-image/G`` and ``mean-map/G/ROW`` float32 over all its images.
+        images of each group G, ``mean-image/G`` uint8 and ``mean-map/G/ROW`` float32 over all of its
+        images.
     """
     maps: dict[str, list[Tensor]] = {}
     seconds: dict[str, float] = {}
@@ -162,7 +163,9 @@ def _arrays(groups: Sequence[Group], maps: dict[str, list[Tensor]]) -> Arrays:
     arrays: Arrays = {}
     for place, group in enumerate(groups):
         arrays[f"images/{group.name}"] = group.images[:SHOWN].numpy()
-        arrays[f"mean-image/{group.name}"] = group.images.float().mean((0, 1)).numpy()
+        arrays[f"mean-image/{group.name}"] = (
+            group.images.float().mean((0, 1)).round().byte().numpy()
+        )
         for key, all_maps in maps.items():
             some = all_maps[place]
             arrays[f"maps/{group.name}/{key}"] = some[:SHOWN].numpy()

@@ -11,11 +11,12 @@ from fedlens.experiment.study.explanations.cases import Group
 from fedlens.experiment.study.explanations.intervals import Floats
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
+from fedlens.explain.explanation import degenerate_maps
 from fedlens.explain.metrics.curves import order_gap, perturbation_curve
 
 STEPS = 28
 NOISE_SETS = 100  # random sets of pixels, or squares, a faithfulness measure draws
-FEW = 12  # images of a group for measures that need many explanations
+FEW = 4  # images of a group for measures that need many explanations
 DRAWS = 4  # changes of an image that max-sensitivity tries
 SEEDS = (0, 1, 2, 3)
 SLOPES = ("gradient", "smoothgrad")  # maps of the score's slope, not of what a pixel is worth
@@ -67,12 +68,13 @@ MEASURES = (
     Measure(
         "faithfulness", "Faithfulness correlation", "correlation", True, True,
         "Correlation, over random sets of a tenth of the pixels, between what the map says they are "
-        "worth and what the score loses without them; higher is better.",
+        "worth and what the score loses when they are black (a slope is worth itself times the "
+        "pixel); higher is better.",
     ),
     Measure(
         "infidelity", "Infidelity, scaled", "share", False, True,
         "The share of the change in score under black squares that the best scaled map leaves "
-        "unexplained; lower is better.",
+        "unexplained; lower is better. The best factor may be negative.",
     ),
     Measure(
         "sensitivity", "Max-sensitivity", "relative change", False, True,
@@ -172,8 +174,10 @@ def _of_maps(
 
     first = curve("imputed")
     last = curve("imputed", order="least-first")
+    # What a pixel is worth against black: of a slope, times how far the pixel is from black.
+    worth = maps if multiplied else maps * images.mean(1)
     correlation = metrics.faithfulness_correlation(
-        model, images, maps, target, generator=material.generator(), samples=NOISE_SETS
+        model, images, worth, target, generator=material.generator(), samples=NOISE_SETS
     )
     unfaithful = metrics.infidelity(
         model, images, maps, target,
@@ -188,7 +192,7 @@ def _of_maps(
         "faithfulness": correlation,
         "infidelity": unfaithful.unexplained,
         "sparseness": metrics.sparseness(material.visible(maps)),
-        "degenerate": (~(maps != 0).flatten(1).any(1)).double(),
+        "degenerate": degenerate_maps(maps).double(),
     }
     return {key: values.double().numpy() for key, values in found.items()}
 

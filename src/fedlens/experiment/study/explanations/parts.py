@@ -18,7 +18,7 @@ from torch import Tensor
 from fedlens.errors import ExplanationError
 from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.run import partition_of
-from fedlens.experiment.study.explanations import clients, comparing, known
+from fedlens.experiment.study.explanations import clients, comparing, known, measures
 from fedlens.experiment.study.explanations.cases import (
     MAIN_PAIR,
     OTHER_PAIRS,
@@ -27,13 +27,15 @@ from fedlens.experiment.study.explanations.cases import (
 )
 from fedlens.experiment.study.explanations.judging import Arrays, Watch, judge
 from fedlens.experiment.study.explanations.measures import Material
-from fedlens.experiment.study.explanations.rows import SHORT, Row, rows_for
+from fedlens.experiment.study.explanations.rows import ROWS, SHORT, Row, rows_for
 from fedlens.experiment.study.grid import Cell
-from fedlens.explain import blind_area
+from fedlens.explain import METHODS, blind_area
 from fedlens.files import without_nan, write_bytes, write_json
 from fedlens.models.vector import get_vector
 
 Found = tuple[dict[str, Any], Arrays]
+
+VERSION = 2  # of how the parts are worked out: goes up when their findings may change
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,14 @@ class Part:
         stem = folder / "explanations" / self.name
         return stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".npz")
 
-    def done(self, folder: Path) -> bool:
-        """Return whether the part was worked out from the runs as they are now."""
+    def done(self, folder: Path, size: Size | None = None) -> bool:
+        """Return whether the part was worked out from the runs as they are now.
+
+        Args:
+            folder: directory of the study.
+            size: how much is to be explained, and as this version does it; None where what there is
+                will do.
+        """
         plain, _ = self.files(folder)
         if not plain.exists():
             return False
@@ -82,7 +90,9 @@ class Part:
             kept = json.loads(plain.read_bytes())
         except ValueError:
             return False
-        return bool(isinstance(kept, dict) and kept.get("runs") == self._marks(folder))
+        if not isinstance(kept, dict) or kept.get("runs") != self._marks(folder):
+            return False
+        return size is None or (kept.get("made") == _made() and kept.get("size") == _plain(size))
 
     def carry_out(self, folder: Path, size: Size, watch: Watch) -> None:
         """Work the part out and keep it; the arrays are written first."""
@@ -94,7 +104,7 @@ class Part:
             content, arrays = {"nothing": str(error)}, {}
         content["accuracy"] = {role: run.test.accuracy for role, run in runs.items()}
         content["parameters"] = {role: len(get_vector(run.model)) for role, run in runs.items()}
-        content["size"] = vars(size)
+        content["size"], content["made"] = _plain(size), _made()
         content["runs"] = self._marks(folder)
         plain, packed = self.files(folder)
         plain.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +118,19 @@ class Part:
             file = cell.folder(folder) / "model.safetensors"
             marks[role] = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
         return marks
+
+
+def _plain(size: Size) -> dict[str, Any]:
+    return {**vars(size), "rows": list(size.rows)}
+
+
+def _made() -> dict[str, Any]:
+    """Return what the findings depend on besides the runs and the size."""
+    return {
+        "version": VERSION,
+        "measures": [measures.STEPS, measures.NOISE_SETS, measures.FEW, measures.DRAWS],
+        "rows": [[row.key, METHODS[row.method].version, row.parameters] for row in ROWS],
+    }
 
 
 def write_arrays(file: Path, arrays: Arrays) -> None:
@@ -257,9 +280,14 @@ def _against_central(runs: dict[str, Run], size: Size, watch: Watch) -> Found:
     central = runs["central"]
     material, rows = _material(central, MAIN_PAIR, size.few, SHORT)
     first = comparing.maps_of(central.model, material, rows)
+    kept = comparing.shared_answers([run.model for run in runs.values()], material)
     content: dict[str, Any] = {
         "groups": [{"name": group.name, "images": len(group)} for group in material.groups],
-        "quality": {"central": comparing.quality(central.model, material, rows, first)},
+        "shared": {
+            "images": sum(len(group) for group in material.groups),
+            "alike": int(sum(np.isfinite(some).sum() for some in kept)),
+        },
+        "quality": {"central": comparing.quality(central.model, material, rows, first, kept)},
         "alike": {},
     }
     arrays: Arrays = {}
@@ -268,7 +296,7 @@ def _against_central(runs: dict[str, Run], size: Size, watch: Watch) -> Found:
         watch((place + 1) / (len(others) + 1), role)
         second = comparing.maps_of(run.model, material, rows)
         content["alike"][role] = comparing.compared(material, rows, first, second)
-        content["quality"][role] = comparing.quality(run.model, material, rows, second)
+        content["quality"][role] = comparing.quality(run.model, material, rows, second, kept)
         for row in rows:
             arrays[f"maps/{role}/{row.key}"] = second[row.key][0][:1].numpy()
     arrays["images"] = material.groups[0].images[:1].numpy()

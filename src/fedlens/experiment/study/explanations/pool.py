@@ -2,9 +2,12 @@
 
 import multiprocessing
 import signal
+import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
@@ -32,13 +35,13 @@ def explain_study(
     Raises:
         FedlensError: a part could not be worked out; the others were finished first.
     """
-    waiting = [part for part in parts if not part.done(folder)]
+    waiting = [part for part in parts if not part.done(folder, size)]
     done, total = len(parts) - len(waiting), len(parts)
     context: Any = multiprocessing.get_context("fork")
     said = context.Queue()
     shares: dict[str, float] = {}
     running: dict[str, Any] = {}
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     watch(Event(done, total, f"{done} of {total} parts were explained before"))
     queue = list(waiting)
     try:
@@ -49,32 +52,39 @@ def explain_study(
                     target=_work, args=(part, folder, size, said), daemon=True
                 )
                 running[part.name].start()
+            time.sleep(0.2)
+            ended = [name for name, process in running.items() if not process.is_alive()]
             message = ""
-            try:
-                name, share, text = said.get(timeout=0.5)
-                shares[name] = share
-                message = f"{name}: {text}" if text else ""
+            for name, share, text in _heard(said):
+                shares[name] = max(share, 0.0)
+                message = f"{name}: {text}" if text else message
                 if share < 0:
-                    failures.append(message)
-                    shares[name] = 0.0
-            except Exception as nothing:  # queue.Empty: nobody has said anything
-                if type(nothing).__name__ != "Empty":
-                    raise
-            for name in [name for name, process in running.items() if not process.is_alive()]:
+                    failures[name] = text
+            for name in ended:
                 process = running.pop(name)
                 process.join()
                 shares.pop(name, None)
                 done += 1
-                message = f"{name}: explained"
-                if process.exitcode and not any(name in text for text in failures):
-                    failures.append(f"{name}: its process died (exit code {process.exitcode}).")
+                if process.exitcode and name not in failures:
+                    failures[name] = f"its process died (exit code {process.exitcode})."
+                message = f"{name}: {'failed' if name in failures else 'explained'}"
             watch(Event(min(done + sum(shares.values()), total), total, message))
     finally:
         for process in running.values():
             process.kill()
             process.join()
     if failures:
-        raise FedlensError(f"{len(failures)} parts could not be explained: {' '.join(failures)}")
+        each = " ".join(f"{name}: {text}" for name, text in failures.items())
+        raise FedlensError(f"{len(failures)} parts could not be explained: {each}")
+
+
+def _heard(said: Any) -> Iterator[tuple[str, float, str]]:
+    """Yield what the parts have said since; a part that has ended has said all it will."""
+    while True:
+        try:
+            yield said.get_nowait()
+        except Empty:
+            return
 
 
 def _work(part: Part, folder: Path, size: Size, said: Any) -> None:
@@ -85,5 +95,7 @@ def _work(part: Part, folder: Path, size: Size, said: Any) -> None:
         part.carry_out(folder, size, lambda share, text: said.put((part.name, share, text)))
     except FedlensError as error:
         said.put((part.name, -1.0, str(error)))
+        sys.exit(1)
     except Exception:
         said.put((part.name, -1.0, traceback.format_exc()))
+        sys.exit(1)
