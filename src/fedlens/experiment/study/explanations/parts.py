@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fedlens.errors import ExplanationError
+from fedlens.experiment.environment import describe_environment
 from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.run import partition_of
 from fedlens.experiment.study.explanations import clients, comparing, known, measures
@@ -35,6 +36,7 @@ from fedlens.models.vector import get_vector
 
 Found = tuple[dict[str, Any], Arrays]
 
+ENVIRONMENT = ("started", "commit", "python", "packages", "processor", "cores")
 VERSION = 2  # of how the parts are worked out: goes up when their findings may change
 
 
@@ -106,6 +108,8 @@ class Part:
         content["parameters"] = {role: len(get_vector(run.model)) for role, run in runs.items()}
         content["size"], content["made"] = _plain(size), _made()
         content["runs"] = self._marks(folder)
+        made_with = describe_environment()
+        content["environment"] = {key: made_with[key] for key in ENVIRONMENT}
         plain, packed = self.files(folder)
         plain.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(packed, arrays)
