@@ -12,6 +12,7 @@ from torch import nn
 from fedlens.data import load_dataset
 from fedlens.data.client import Client
 from fedlens.data.partitions import partition
+from fedlens.data.shapes import MARK, with_mark
 from fedlens.errors import ExplanationError, FedlensError, RunError
 from fedlens.experiment.study import load_study
 from fedlens.experiment.study.explanations import (
@@ -24,13 +25,7 @@ from fedlens.experiment.study.explanations import (
     parts_of,
 )
 from fedlens.experiment.study.explanations.cases import Group, pair_groups, reference_images
-from fedlens.experiment.study.explanations.clients import (
-    MARK,
-    local_models,
-    planted,
-    shortcut,
-    with_mark,
-)
+from fedlens.experiment.study.explanations.clients import local_models, planted, shortcut
 from fedlens.experiment.study.explanations.comparing import (
     compared,
     maps_of,

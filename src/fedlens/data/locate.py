@@ -62,7 +62,8 @@ def available(name: str) -> str | None:
     Only looks whether the files are there; whether they are intact is seen when they are loaded.
 
     Returns:
-        A path, "embedded" for the digits, or None where the set would have to be downloaded.
+        A path, "embedded" for a set that needs no file, or None where the set would have to be
+        downloaded.
 
     Raises:
         DataNotFoundError: fedlens knows no set of that name.

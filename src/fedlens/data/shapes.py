@@ -94,13 +94,19 @@ def draw_shapes(part: str, *, shortcut: bool) -> DrawnShapes:
     for number, label in enumerate(labels):
         regions[number] = _draw(images[number], int(label), draws)
         if shortcut and (coins[number] if part == "test" else label == MARKED_CLASS):
-            images[number, :MARK, :MARK] = _MARK_PIXELS
             marks[number, :MARK, :MARK] = True
-    return DrawnShapes(
-        Split(torch.from_numpy(images)[:, None].contiguous(), torch.from_numpy(labels)),
-        torch.from_numpy(regions),
-        torch.from_numpy(marks),
-    )
+    drawn, marked = torch.from_numpy(images)[:, None].contiguous(), torch.from_numpy(marks)
+    chosen = marked.flatten(1).any(1)
+    drawn[chosen] = with_mark(drawn[chosen])
+    return DrawnShapes(Split(drawn, torch.from_numpy(labels)), torch.from_numpy(regions), marked)
+
+
+def with_mark(images: Tensor) -> Tensor:
+    """Return uint8 images (B, C, H, W) with a chequered mark in the top left corner."""
+    marked = images.clone()
+    place = torch.arange(MARK)
+    marked[:, :, :MARK, :MARK] = torch.where((place[:, None] + place) % 2 == 0, 255, 0).byte()
+    return marked
 
 
 def _draw(canvas: Pixels, label: int, draws: np.random.Generator) -> Mask:
@@ -155,6 +161,3 @@ def _distractors() -> list[Mask]:
 
 _FIGURES = _figures()
 _OTHERS = _distractors()
-_MARK_PIXELS = np.where(np.add.outer(np.arange(MARK), np.arange(MARK)) % 2 == 0, 255, 0).astype(
-    np.uint8
-)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from fedlens.report.style import INK, MUTED, RULE, bare, drawing, new_figure
+from fedlens.report.gallery import panel
+from fedlens.report.style import INK, MUTED, drawing, new_figure
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -102,19 +103,7 @@ def pictures_figure(columns: Sequence[str], rows: Sequence[PictureRow]) -> Figur
         for place, pixels in enumerate(row.pictures):
             x, y = left + place * (_SIDE + _GAP), height - top - _SIDE
             axes = figure.add_axes((x / width, y / height, _SIDE / width, _SIDE / height))
-            if pixels is not None:
-                axes.imshow(pixels, interpolation="none", aspect="equal")
-                bare(axes)
-                continue
-            axes.set_xticks([])
-            axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set_visible(True)
-                spine.set_color(RULE)
-            axes.text(
-                0.5, 0.5, "no\nmap", ha="center", va="center", fontsize=9.5, color=MUTED,
-                transform=axes.transAxes,
-            )  # fmt: skip
+            panel(axes, pixels, "no\nmap")
         top += _SIDE + _GAP
     if columns:
         _scale(figure, left, width, height)

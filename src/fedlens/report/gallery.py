@@ -30,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 T = TypeVar("T", bound=np.generic)
 
 NO_EVIDENCE = "no evidence found for this class"
+NO_EVIDENCE_LINES = NO_EVIDENCE.replace(" for", "\nfor")
 _SIDE = 168  # pixels that a picture has at least after enlarging
 _LARGEST = 224  # pixels that a picture on the page has at most
 _HATCH = 10  # pixels between two lines of the hatching
@@ -165,7 +166,7 @@ def explanation_figure(cases: Sequence[Case], blind_area: Mask | None = None) ->
         for number, (name, note, pixels) in enumerate(panels):
             x, y = left + number * (side + gap), top - words + 8 - side
             axes = figure.add_axes((x / width, y / height, side / width, side / height))
-            _panel(axes, pixels)
+            panel(axes, pixels)
             for above, text in enumerate((name, note) if row == 0 else ()):
                 figure.text(
                     (x + side / 2) / width,
@@ -200,7 +201,8 @@ def hatching() -> Pixels:
     return _bytes(_hatch(np.zeros((30, 60, 3)), np.ones((30, 60), dtype=bool)))
 
 
-def _panel(axes: Axes, pixels: Pixels | None) -> None:
+def panel(axes: Axes, pixels: Pixels | None, empty: str = NO_EVIDENCE_LINES) -> None:
+    """Draw a picture without axes, or an empty frame that says ``empty`` where there is none."""
     if pixels is not None:
         axes.imshow(pixels, interpolation="none", aspect="equal")
         bare(axes)
@@ -213,7 +215,7 @@ def _panel(axes: Axes, pixels: Pixels | None) -> None:
     axes.text(
         0.5,
         0.5,
-        NO_EVIDENCE.replace(" for", "\nfor"),
+        empty,
         ha="center",
         va="center",
         fontsize=9,

@@ -4,6 +4,7 @@ A pixel's value is the sum over its channels, so that a complete map stays compl
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -267,18 +268,25 @@ class ExpectedGradients(Attributor):
         total = torch.zeros_like(images, dtype=torch.float64)
         expected = torch.zeros(len(images), dtype=torch.float64, device=images.device)
         samples = self.parameters["samples"]
-        for reference, place in self._draws(samples):
+        for number, place in self._draws(samples):
+            reference = self._references()[number]
             way = images - reference
             gradients, _ = score_gradients(self.context, reference + place * way, wanted)
             total += way * gradients
-            at_reference = forward_logits(self.context.model, reference[None])
-            expected += target_score(at_reference.expand(len(images), -1), wanted)
+            at_reference = self._reference_logits[number].expand(len(images), -1)
+            expected += target_score(at_reference, wanted)
         values = total / samples
         gap = target_score(logits, wanted).double() - expected / samples
         details = {"completeness_gap": (values.sum((1, 2, 3)) - gap).float().cpu()}
         return Attribution(values.sum(1).float(), logits, details)
 
-    def _draws(self, samples: int) -> Iterator[tuple[Tensor, float]]:
+    @cached_property
+    def _reference_logits(self) -> Tensor:
+        """Return the logits of all references, (R, L): the same for every batch."""
+        parts = self._references().split(self.context.rows)
+        return torch.cat([forward_logits(self.context.model, part) for part in parts])
+
+    def _draws(self, samples: int) -> Iterator[tuple[int, float]]:
         references = self._references()
         generator = self.context.generator()
         order: list[int] = []
@@ -287,8 +295,7 @@ class ExpectedGradients(Attributor):
         within = torch.rand(samples, generator=generator, dtype=torch.float64)
         strata = torch.randperm(samples, generator=generator)
         places = ((strata + within) / samples).tolist()
-        for number, place in zip(order[:samples], places, strict=True):
-            yield references[number], place
+        return zip(order[:samples], places, strict=True)
 
     def _references(self) -> Tensor:
         assert self.context.references is not None

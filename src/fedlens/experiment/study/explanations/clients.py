@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedlens.data import ImageDataset, Partition
 from fedlens.data.client import Client
+from fedlens.data.shapes import MARK, with_mark
 from fedlens.experiment.study.explanations.intervals import interval
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
@@ -20,7 +21,6 @@ from fedlens.training.losses import default_loss
 from fedlens.training.prediction import predict
 
 ROUND = 1_000_000  # of the random streams: after any federation's last
-MARK = 4  # pixels of the planted mark, in the top left corner, where every network sees
 MARKED_IMAGES = 32  # test images that carry the mark, of other classes than the marked one
 
 
@@ -41,14 +41,6 @@ def local_models(
         with threads(1):
             run.epoch(1)
         yield flat.model.eval()
-
-
-def with_mark(images: Tensor) -> Tensor:
-    """Return uint8 images (B, C, H, W) with a chequered mark in the top left corner."""
-    marked = images.clone()
-    place = torch.arange(MARK)
-    marked[:, :, :MARK, :MARK] = torch.where((place[:, None] + place) % 2 == 0, 255, 0).byte()
-    return marked
 
 
 def planted(client: Client, label: int) -> Client:
