@@ -1,0 +1,75 @@
+"""What is refused, in one sentence: as a page for people, as JSON for programs."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fedlens.errors import FedlensError
+from fedlens.review.contract import ReviewError
+from fedlens.review.web.console import console_of
+from fedlens.review.web.rendering import page
+from fedlens.review.web.security import secure_headers
+
+_LOG = logging.getLogger(__name__)
+_UNEXPECTED = "Something went wrong on our side; nothing was changed. The server's log says more."
+_TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 409: "Overtaken"}
+
+
+def refused(
+    request: Request, status: int, sentence: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer that refuses ``request`` in one sentence."""
+    path = request.url.path
+    if path.startswith("/v1/") or path in ("/health", "/metrics"):
+        return JSONResponse({"detail": sentence}, status, headers)
+    title = _TITLES.get(status, "That did not work" if status < 500 else "Out of order")
+    return page(
+        request, "error.html.j2", status=status, headers=headers, title=title, sentence=sentence
+    )
+
+
+def in_words(error: Mapping[str, Any]) -> str:
+    """Return one error of a validation as a sentence that names the field."""
+    where = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{where}: {message}."
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Have ``app`` answer every error in one sentence, and never with a traceback."""
+
+    def of_ours(request: Request, error: Exception) -> Response:
+        status = error.status if isinstance(error, ReviewError) else 400
+        headers = {"Retry-After": "60"} if status == 503 else None
+        return refused(request, status, str(error), headers)
+
+    def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        sentence = str(error.detail)
+        if error.status_code == 404 and sentence == "Not Found":
+            sentence = "There is nothing here; the address may be mistyped."
+        return refused(request, error.status_code, sentence, error.headers)
+
+    def of_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        sentences = [in_words(each) for each in error.errors()[:3]]
+        return refused(request, 422, " ".join(sentences))
+
+    def unexpected(request: Request, error: Exception) -> Response:
+        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        response = JSONResponse({"detail": _UNEXPECTED}, 500)
+        # This handler alone runs outside of all middleware.
+        secure = console_of(request).policy.secure_cookies
+        secure_headers(response.headers, request.url.path, secure)
+        return response
+
+    app.add_exception_handler(FedlensError, of_ours)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(Exception, unexpected)
