@@ -49,21 +49,22 @@ ENVIRONMENT.globals.update(static=static)
 
 def page(
     request: Request,
-    name: str,
+    template: str,
+    /,
     *,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> HTMLResponse:
-    """Return the page that template ``name`` makes of ``context``.
+    """Return the page that ``template`` makes of ``context``.
 
-    Every template is also given ``person`` (a Person, or None before signing in), ``csrf`` (the
-    token that each form sends back in a field of that name, text), ``stopped`` (who took the model out of service and why, or None), ``path``, ``policy`` and
-    ``subject``. Reads the store: call it from a handler that is not ``async``.
+    Every template is also given ``person`` (a Person, or None before signing in), ``csrf`` (text,
+    the token that each form sends back in a field of that name), ``stopped`` (who took the model
+    out of service and why, or None), ``path``, ``policy`` and ``subject``. Reads the store: call it from a handler that is not ``async``.
 
     Args:
         request: what is answered.
-        name: of a file in ``templates``.
+        template: name of a file in ``templates``.
         status: HTTP status.
         headers: more HTTP headers.
         context: what the template shows.
@@ -79,5 +80,5 @@ def page(
         "policy": console.policy,
         "subject": console.subject,
     }
-    content = ENVIRONMENT.get_template(name).render(shared | context)
+    content = ENVIRONMENT.get_template(template).render(shared | context)
     return HTMLResponse(content, status, headers)
