@@ -60,7 +60,8 @@ def page(
 
     Every template is also given ``person`` (a Person, or None before signing in), ``csrf`` (text,
     the token that each form sends back in a field of that name), ``stopped`` (who took the model
-    out of service and why, or None), ``path``, ``policy`` and ``subject``. Reads the store: call it from a handler that is not ``async``.
+    out of service and why, or None), ``path``, ``policy`` and ``subject``. Reads the store:
+    call it from a handler that is not ``async``.
 
     Args:
         request: what is answered.
