@@ -1,0 +1,149 @@
+"""What the pages say: shares, states and signals as a person would put them."""
+
+from collections.abc import Mapping, Sequence
+
+from fedlens.report.wording import count, percent
+from fedlens.review.contract import Case, Choice, Reason, State
+
+NONE_OF_THEM = "none of the classes"
+NOVEL = 0.95
+"""A novelty from which a page says that the image is unlike those that the model was checked with."""
+TELLING = 0.5
+"""A signal from which it is named among the reasons why a case needs a person."""
+
+SIGNALS: Mapping[str, tuple[str, str]] = {
+    "uncertainty": ("Unsure", "the model is unsure"),
+    "disagreement": ("Maps differ", "its explanations disagree"),
+    "weak-class": ("Weak class", "it is often wrong about this class"),
+    "novelty": ("Unfamiliar", "the image is unlike those that it knows"),
+}
+"""Signal -> the head of its column, and the same inside a sentence."""
+
+STATES: Mapping[State, str] = {
+    State.OPEN: "open",
+    State.ASSIGNED: "in work",
+    State.DEFERRED: "deferred",
+    State.DECIDED: "decided",
+}
+
+CHOICES: Mapping[Choice, str] = {
+    Choice.ACCEPT: "accepted",
+    Choice.OVERRIDE: "overridden",
+    Choice.DEFER: "deferred",
+}
+
+
+def class_name(label: int | None, class_names: Sequence[str]) -> str:
+    """Return the name of a class number; None and numbers that are no class are none of them."""
+    if label is None or not 0 <= label < len(class_names):
+        return NONE_OF_THEM
+    return class_names[label]
+
+
+def sureness(confidence: float) -> str:
+    """Return a calibrated confidence in [0, 1] in words: a frequency first, never a verdict."""
+    if confidence >= 0.95:
+        word = "very sure"
+    elif confidence >= 0.8:
+        word = "fairly sure"
+    elif confidence >= 0.5:
+        word = "unsure"
+    else:
+        word = "very unsure"
+    right = min(99, max(1, round(100 * confidence)))
+    return (
+        f"{percent(confidence, 0)}, {word}. Of 100 answers as sure as this one, about {right} are "
+        f"right and {100 - right} wrong."
+    )
+
+
+def why_needy(signals: Mapping[str, float]) -> str:
+    """Return what makes a case need a person, the strongest first; a dash where nothing does."""
+    telling = sorted(
+        (name for name, value in signals.items() if value >= TELLING and name in SIGNALS),
+        key=lambda name: -signals[name],
+    )
+    return "; ".join(SIGNALS[name][1] for name in telling) or "–"
+
+
+def known_errors(
+    predicted: int, confusion: Sequence[Sequence[int]], class_names: Sequence[str]
+) -> str:
+    """Return how often the model was wrong on the test images about this class.
+
+    Args:
+        predicted: class number.
+        confusion: (L, L) counts, rows true and columns predicted.
+        class_names: L names.
+    """
+    name = class_names[predicted]
+    called = [row[predicted] for row in confusion]
+    total, wrong = sum(called), sum(called) - called[predicted]
+    are = sum(confusion[predicted])
+    missed = are - confusion[predicted][predicted]
+    if total == 0:
+        first = f"On the test images it never said {name}, so that nothing is known of this answer."
+    elif wrong == 0:
+        first = f"On the test images it said {name} {count(total, 'time')} and was never wrong."
+    else:
+        often = max(
+            (label for label in range(len(called)) if label != predicted), key=called.__getitem__
+        )
+        first = (
+            f"On the test images, {percent(wrong / total, 0)} of its {total:,} answers {name} were "
+            f"wrong; most often it was {class_names[often]} ({called[often]:,})."
+        )
+    if are == 0:
+        return first
+    return f"{first} It missed {percent(missed / are, 0)} of the {are:,} that are {name}."
+
+
+def agreement_words(overlap: float, share: float) -> str:
+    """Return how far two maps agree.
+
+    Args:
+        overlap: intersection over union of the two maps' top pixels, in [0, 1].
+        share: of the pixels that are the top.
+    """
+    if overlap != overlap:
+        return "The two maps cannot be compared: one of them shows nothing."
+    word = "agree" if overlap >= 0.5 else "agree in part" if overlap >= 0.2 else "disagree"
+    chance = share / (2 - share)
+    return (
+        f"The two methods {word}: of the pixels that either counts among its top "
+        f"{percent(share, 0)}, {percent(overlap, 0)} are in both (by chance {percent(chance, 0)})."
+    )
+
+
+def novelty_words(novelty: float) -> str:
+    """Return that an image is unfamiliar, or nothing where it is not."""
+    if novelty < NOVEL:
+        return ""
+    return (
+        f"Unfamiliar image: {percent(min(novelty, 0.999), 0 if novelty < 0.99 else 1)} of the "
+        "validation images look more usual to the model. What it says of its confidence may not "
+        "hold here."
+    )
+
+
+def standing(case: Case, me: str) -> str:
+    """Return where a case stands, for the person named ``me``."""
+    if case.state is State.ASSIGNED:
+        return "in your hands" if case.assignee == me else f"with {case.assignee}"
+    if case.state is State.DECIDED:
+        return f"decided by {'you' if case.assignee == me else case.assignee or 'somebody'}"
+    if case.state is State.DEFERRED:
+        return "deferred, open to somebody else"
+    return "open"
+
+
+def decision_words(
+    choice: Choice, predicted: int, label: int | None, reason: Reason | None, names: Sequence[str]
+) -> str:
+    """Return a decision in a few words, such as ``overridden: Shirt, not Coat``."""
+    if choice is Choice.ACCEPT:
+        return f"accepted as {class_name(predicted, names)}"
+    if choice is Choice.DEFER:
+        return "deferred to somebody else"
+    settled = NONE_OF_THEM if reason is Reason.NOT_OF_ANY_CLASS else class_name(label, names)
+    return f"overridden: {settled}, not {class_name(predicted, names)}"
