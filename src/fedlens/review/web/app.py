@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 import fedlens
 from fedlens.review.web import api
+from fedlens.review.web.api.watching import Measured
 from fedlens.review.web.console import Console
 from fedlens.review.web.limits import BATCH_BYTES, IMAGE_BYTES, BodyLimit
 from fedlens.review.web.pages import routers, sign_in
@@ -57,4 +58,5 @@ def create_app(console: Console) -> FastAPI:
     app.add_middleware(BodyLimit, larger=LARGER_BODIES)
     app.add_middleware(Doorman)
     app.add_middleware(SecureHeaders, secure=console.policy.secure_cookies)
+    app.add_middleware(Measured, measures=app.state.measures)
     return app

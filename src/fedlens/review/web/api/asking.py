@@ -1,0 +1,211 @@
+"""Asking the model: ``/v1/predict``, ``/v1/predict/batch`` and ``/v1/explain``."""
+
+from typing import Annotated, Any
+
+import torch
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fedlens.explain import Contrast
+from fedlens.review.contract import Person, Role, StoppedError
+from fedlens.review.model.intake import read_upload
+from fedlens.review.store.trail import EXPLAINED, PREDICTED
+from fedlens.review.web.api.models import (
+    ExplainedAnswer,
+    Predicted,
+    PredictedBatch,
+    Refusal,
+    explanation_fields,
+    prediction_fields,
+)
+from fedlens.review.web.api.recording import record_answer
+from fedlens.review.web.api.uploads import Upload, body_of, read_parts
+from fedlens.review.web.console import Console, ConsoleOf
+from fedlens.review.web.limits import InFlight, TokenBuckets
+from fedlens.review.web.security import needs, visitor_of
+
+LARGEST_BATCH = 64
+AT_ONCE = 64
+"""Requests that are being answered at once; each may hold an image of 10 MB."""
+BATCHES_AT_ONCE = 4
+
+Asks = Annotated[Person, needs(Role.REVIEWER, Role.LEAD)]
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": words}
+    for status, words in {
+        400: "The body is not what it says it is, or is larger than it says.",
+        401: "No API token, or one that is not valid.",
+        403: "The role does not allow it, or another site asked.",
+        408: "The body took too long to arrive.",
+        413: "The body, or a picture in it, is too large.",
+        415: "The picture is no PNG, JPEG or TIFF, or the body is no multipart.",
+        422: "A picture that cannot be read, or a field that cannot have this value.",
+        429: "Too many requests; Retry-After says when to try again.",
+        503: "The model was taken out of service, or the store cannot be reached.",
+    }.items()
+}
+
+router = APIRouter(prefix="/v1", tags=["model"], responses=REFUSALS)
+
+
+@router.post("/predict", response_model=Predicted, openapi_extra=body_of("image", {}))
+async def predict(request: Request, console: ConsoleOf, person: Asks) -> Response:
+    """Predict one image. It is not kept; the answer's case number stands for it."""
+    with _allowed(request, 1):
+        upload = await read_parts(request, "image")
+        return await run_in_threadpool(_predict_one, console, person, upload)
+
+
+@router.post(
+    "/predict/batch",
+    response_model=PredictedBatch,
+    openapi_extra=body_of("images", {}, most=LARGEST_BATCH),
+)
+async def predict_batch(request: Request, console: ConsoleOf, person: Asks) -> Response:
+    """Predict up to 64 images, all of them or, if one cannot be read, none."""
+    with request.app.state.batches, _allowed(request, LARGEST_BATCH):
+        upload = await read_parts(request, "images", most=LARGEST_BATCH)
+        return await run_in_threadpool(_predict_many, console, person, upload)
+
+
+EXPLAIN_FIELDS = {
+    "method": {
+        "type": "string",
+        "description": "One of the model's methods; by default the first.",
+    },
+    "target": {
+        "type": "string",
+        "description": "Name of the class that is explained; by default the predicted one.",
+    },
+    "against": {
+        "type": "string",
+        "description": "Name of a class: explain why it is `target` rather than this.",
+    },
+    "badges": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "description": "Try how good the map is; by default false.",
+    },
+}
+
+
+@router.post(
+    "/explain", response_model=ExplainedAnswer, openapi_extra=body_of("image", EXPLAIN_FIELDS)
+)
+async def explain(request: Request, console: ConsoleOf, person: Asks) -> Response:
+    """Predict one image and explain the prediction by one map."""
+    with _allowed(request, 1):
+        upload = await read_parts(request, "image", tuple(EXPLAIN_FIELDS))
+        return await run_in_threadpool(_explain_one, console, person, upload)
+
+
+def add_asking_limits(state: Any, rate: float, burst: int) -> None:
+    """Give an application's ``state`` the counts that the endpoints here keep."""
+    state.asking = InFlight(AT_ONCE)
+    state.batches = InFlight(BATCHES_AT_ONCE)
+    state.api_buckets = TokenBuckets(rate, max(burst, LARGEST_BATCH))
+
+
+def _allowed(request: Request, images: int) -> InFlight:
+    """Count ``images`` against whoever asks, before a byte of them is read."""
+    visitor = visitor_of(request)
+    assert visitor is not None  # the endpoint's dependency has seen to it
+    request.app.state.api_buckets.check(visitor.key, images)
+    in_flight: InFlight = request.app.state.asking
+    return in_flight
+
+
+def _check_in_service(console: Console) -> None:
+    stopped = console.store.switch.state()
+    if stopped is not None:
+        raise StoppedError(
+            f"The model was taken out of service by {stopped.by}: {stopped.why.rstrip('.')}."
+        )
+
+
+def _predict_one(console: Console, person: Person, upload: Upload) -> Response:
+    (answer,) = _predictions(console, person, upload)
+    return _answer(answer)
+
+
+def _predict_many(console: Console, person: Person, upload: Upload) -> Response:
+    return _answer(PredictedBatch(predictions=_predictions(console, person, upload)))
+
+
+def _predictions(console: Console, person: Person, upload: Upload) -> list[Predicted]:
+    _check_in_service(console)
+    subject = console.subject
+    images = [
+        read_upload(content, size=subject.image_size, channels=subject.channels)
+        for content in upload.images
+    ]
+    predictions = console.examiner.predict(torch.stack(images))
+    numbers = [
+        record_answer(console, person.actor, PREDICTED, prediction) for prediction in predictions
+    ]
+    identity = console.examiner.identity
+    return [
+        Predicted(**prediction_fields(number, prediction, subject, identity))
+        for number, prediction in zip(numbers, predictions, strict=True)
+    ]
+
+
+def _explain_one(console: Console, person: Person, upload: Upload) -> Response:
+    _check_in_service(console)
+    subject = console.subject
+    method, target, badges = _question(console, upload.fields)
+    image = read_upload(upload.images[0], size=subject.image_size, channels=subject.channels)
+    explained = console.examiner.explain(image, method, target, badges=badges)
+    number = record_answer(console, person.actor, EXPLAINED, explained)
+    return _answer(
+        ExplainedAnswer(
+            **prediction_fields(number, explained.prediction, subject, console.examiner.identity),
+            **explanation_fields(explained, subject),
+        )
+    )
+
+
+def _question(console: Console, fields: dict[str, str]) -> tuple[str, int | Contrast | None, bool]:
+    methods = console.subject.methods
+    method = fields.get("method", methods[0])
+    if method not in methods:
+        raise HTTPException(
+            422, f"method: '{method[:64]}' is not offered; expected one of {', '.join(methods)}."
+        )
+    badges = fields.get("badges", "false")
+    if badges not in ("true", "false"):
+        raise HTTPException(422, "badges: expected 'true' or 'false'.")
+    target: int | Contrast | None = None
+    if "target" in fields:
+        target = class_number(console, fields["target"], "target")
+    if "against" in fields:
+        if target is None:
+            raise HTTPException(422, "target: a contrast also needs the class that speaks for.")
+        against = class_number(console, fields["against"], "against")
+        if against == target:
+            raise HTTPException(422, "against: a contrast is between two different classes.")
+        target = Contrast(target, against)
+    return method, target, badges == "true"
+
+
+def class_number(console: Console, name: str, field: str) -> int:
+    """Return the number of the class called ``name``.
+
+    Raises:
+        HTTPException: 422, there is none; the sentence names those that there are.
+    """
+    names = console.subject.class_names
+    if name not in names:
+        known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise HTTPException(422, f"{field}: there is no class '{name[:64]}'; expected {known}.")
+    return names.index(name)
+
+
+def _answer(answer: BaseModel) -> Response:
+    # Written once and not checked again: the response model is for the document.
+    return Response(answer.model_dump_json(), media_type="application/json")
