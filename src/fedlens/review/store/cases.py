@@ -1,0 +1,384 @@
+"""The queue: which cases there are, who has which, and which one a person should see next.
+
+A case that a person works is leased to them for half an hour, which everything they do renews. A
+lease that has run out gives the case back; nobody has to be there for that.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
+
+from fedlens.review.contract import (
+    SOURCE_API,
+    Actor,
+    Case,
+    ConflictError,
+    Filters,
+    NewCase,
+    NotAllowedError,
+    Progress,
+    ReviewError,
+    State,
+)
+from fedlens.review.store.case_rows import COLUMNS, case_from, find_case, row_of, vouched
+from fedlens.review.store.chain import check_name
+from fedlens.review.store.rights import may_lead, must_lead, must_work
+from fedlens.review.store.tables import CASES, HEAD
+from fedlens.review.store.trail import (
+    ASSIGNED,
+    CASES_ADDED,
+    EXPLAINED,
+    PREDICTED,
+    RELEASED,
+    Trail,
+)
+
+LEASE_SECONDS = 30 * 60
+BATCH = 200
+_NOTHING = Filters()
+
+
+class Queue:
+    """The cases of a store.
+
+    Args:
+        trail: of the store.
+    """
+
+    def __init__(self, trail: Trail) -> None:
+        self.trail = trail
+        self.database = trail.database
+
+    def add(self, cases: Iterable[NewCase], actor: Actor) -> list[int]:
+        """Add cases, and return their numbers in order.
+
+        A queued case that is there already (same source, same digest) is left as it is, and its
+        number is returned. What comes through the API is a case of its own each time.
+
+        Args:
+            cases: any number of them; they are written in batches.
+            actor: who adds them.
+
+        Raises:
+            ReviewError: a case that cannot be one; the batches before it were added.
+        """
+        numbers: list[int] = []
+        left = iter(cases)
+        while batch := list(islice(left, BATCH)):
+            numbers += self.database.write(
+                lambda connection, batch=batch: self._add(connection, batch, actor)  # type: ignore[misc]
+            )
+        return numbers
+
+    def answer(self, new: NewCase, actor: Actor, kind: str, content: Mapping[str, Any]) -> int:
+        """Add a case that the API answered, with the record of the answer, and return its number.
+
+        Args:
+            new: the case; its source is ``api`` and it is not queued.
+            actor: who asked.
+            kind: ``predicted`` or ``explained``.
+            content: of the record; ``cases`` is added to it.
+
+        Raises:
+            ReviewError: it cannot be such a case, or such content.
+        """
+        if kind not in (PREDICTED, EXPLAINED):
+            raise ValueError(f"'{kind}' is not how the API answers")
+        if new.queued or new.source != SOURCE_API:
+            raise ReviewError(f"A case of the API has the source '{SOURCE_API}' and is not queued.")
+        row = row_of(new, self.trail.clock())
+
+        def work(connection: Connection) -> int:
+            number = _numbers(connection, 1)
+            row["number"] = number
+            record = self.trail.append(
+                connection, kind, actor, {**content, "cases": [vouched(row)]}, number
+            )
+            connection.execute(CASES.insert(), {**row, "record": record.sequence})
+            return number
+
+        return self.database.write(work)
+
+    def get(self, number: int) -> Case:
+        """Return a case.
+
+        Raises:
+            NotFoundError: there is none of this number.
+        """
+        self._give_back()
+        with self.database.read() as connection:
+            return case_from(find_case(connection, number))
+
+    def claim_next(self, actor: Actor, filters: Filters = _NOTHING) -> Case | None:
+        """Lease the case that this person should see next, and return it; None when there is none.
+
+        Their own first, so that one resumes; else the one that needs a person most; then those that
+        others deferred. No two people are ever given the same case.
+
+        Args:
+            actor: a reviewer or lead.
+            filters: states and assignee do not matter here.
+
+        Raises:
+            NotAllowedError: an auditor.
+        """
+        must_work(actor)
+
+        def work(connection: Connection) -> Case | None:
+            now = self.trail.clock()
+            _expire(connection, now)
+            wanted = [CASES.c.queued.is_(True), *_about(filters)]
+            choices: tuple[tuple[ColumnElement[bool], ...], ...] = (
+                (CASES.c.assignee == actor.name, CASES.c.state == State.ASSIGNED),
+                (CASES.c.state == State.OPEN,),
+                (CASES.c.state == State.DEFERRED, CASES.c.deferred_by != actor.name),
+            )
+            for choice in choices:
+                row = connection.execute(
+                    select(CASES.c.number)
+                    .where(*wanted, *choice)
+                    .order_by(CASES.c.need.desc(), CASES.c.number)
+                    .limit(1)
+                ).one_or_none()
+                if row is not None:
+                    return _lease(connection, row.number, actor.name, now)
+            return None
+
+        return self.database.write(work)
+
+    def claim(self, actor: Actor, number: int) -> Case:
+        """Lease a case to a person, and return it.
+
+        Raises:
+            NotFoundError: there is none of this number.
+            NotAllowedError: an auditor.
+            ConflictError: another person has it, or it is decided.
+        """
+        must_work(actor)
+
+        def work(connection: Connection) -> Case:
+            now = self.trail.clock()
+            _expire(connection, now)
+            row = find_case(connection, number)
+            if row.state == State.DECIDED:
+                raise ConflictError(f"Case {number} is decided; undo the decision to change it.")
+            if row.state == State.ASSIGNED and row.assignee != actor.name:
+                raise ConflictError(f"{row.assignee} is working case {number}; take another one.")
+            return _lease(connection, number, actor.name, now)
+
+        return self.database.write(work)
+
+    def touch(self, actor: Actor, number: int) -> bool:
+        """Renew a person's lease; return whether the case is theirs."""
+
+        def work(connection: Connection) -> bool:
+            return renew(connection, actor, number, self.trail.clock())
+
+        return self.database.write(work)
+
+    def assign(self, lead: Actor, number: int, reviewer: str) -> Case:
+        """Give a case to a person, for as long as it takes; leave a record.
+
+        Raises:
+            NotFoundError: there is none of this number.
+            NotAllowedError: not a lead.
+            ConflictError: it is decided.
+        """
+        must_lead(lead, "assigns cases")
+        check_name(reviewer)
+
+        def work(connection: Connection) -> Case:
+            _expire(connection, self.trail.clock())
+            row = find_case(connection, number)
+            if row.state == State.DECIDED:
+                raise ConflictError(f"Case {number} is decided; undo the decision to change it.")
+            before = row.assignee if row.state == State.ASSIGNED else None
+            self.trail.append(
+                connection, ASSIGNED, lead, {"to": reviewer, "before": before}, number
+            )
+            connection.execute(
+                update(CASES)
+                .where(CASES.c.number == number)
+                .values(state=State.ASSIGNED, assignee=reviewer, lease_until=None)
+            )
+            return case_from(find_case(connection, number))
+
+        return self.database.write(work)
+
+    def release(self, actor: Actor, number: int) -> Case:
+        """Give a case back to the queue; leave a record.
+
+        Raises:
+            NotFoundError: there is none of this number.
+            NotAllowedError: it is another person's, and this one is no lead.
+            ConflictError: nobody has it.
+        """
+        must_work(actor)
+
+        def work(connection: Connection) -> Case:
+            _expire(connection, self.trail.clock())
+            row = find_case(connection, number)
+            if row.state != State.ASSIGNED:
+                raise ConflictError(f"Nobody has case {number}, so that it cannot be given back.")
+            if row.assignee != actor.name and not may_lead(actor):
+                raise NotAllowedError(
+                    f"Case {number} is {row.assignee}'s to give back, or a lead's."
+                )
+            self.trail.append(connection, RELEASED, actor, {"of": row.assignee}, number)
+            connection.execute(update(CASES).where(CASES.c.number == number).values(_BACK))
+            return case_from(find_case(connection, number))
+
+        return self.database.write(work)
+
+    def page(self, filters: Filters = _NOTHING, offset: int = 0, limit: int = 50) -> list[Case]:
+        """Return queued cases, the neediest first."""
+        self._give_back()
+        query = (
+            select(*COLUMNS)
+            .where(*_conditions(filters))
+            .order_by(CASES.c.need.desc(), CASES.c.number)
+            .offset(max(0, min(offset, 2**31)))
+            .limit(max(0, min(limit, 2**31)))
+        )
+        with self.database.read() as connection:
+            return [case_from(row) for row in connection.execute(query)]
+
+    def count(self, filters: Filters = _NOTHING) -> int:
+        """Return how many queued cases there are of these."""
+        self._give_back()
+        query = select(func.count()).select_from(CASES).where(*_conditions(filters))
+        with self.database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def progress(self, reviewer: str | None = None) -> Progress:
+        """Return where the queued cases stand; of one person, those that they have or had."""
+        self._give_back()
+        query = (
+            select(CASES.c.state, func.count())
+            .where(CASES.c.queued.is_(True))
+            .group_by(CASES.c.state)
+        )
+        if reviewer is not None:
+            query = query.where(CASES.c.assignee == reviewer)
+        with self.database.read() as connection:
+            counts: dict[str, int] = dict(connection.execute(query).tuples().all())
+        return Progress(sum(counts.values()), *(counts.get(str(state), 0) for state in State))
+
+    def _add(self, connection: Connection, batch: Sequence[NewCase], actor: Actor) -> list[int]:
+        there = _those_there(connection, batch)
+        now = self.trail.clock()
+        fresh: dict[tuple[str, str], dict[str, Any]] = {}
+        rows = []
+        places: list[Any] = []
+        for new in batch:
+            name = (new.source, new.digest)
+            if new.queued and name in there:
+                places.append(there[name])
+            elif new.queued and name in fresh:
+                places.append(fresh[name])
+            else:
+                row = row_of(new, now)
+                rows.append(row)
+                places.append(row)
+                if new.queued:
+                    fresh[name] = row
+        if rows:
+            first = _numbers(connection, len(rows))
+            for position, row in enumerate(rows):
+                row["number"] = first + position
+            content = {"cases": [vouched(row) for row in rows]}
+            record = self.trail.append(connection, CASES_ADDED, actor, content)
+            connection.execute(CASES.insert(), [{**row, "record": record.sequence} for row in rows])
+        return [place if isinstance(place, int) else place["number"] for place in places]
+
+    def _give_back(self) -> None:
+        """Give expired leases back; nothing is written where there are none."""
+        now = self.trail.clock()
+        query = select(CASES.c.number).where(*_expired(now)).limit(1)
+        with self.database.read() as connection:
+            if connection.execute(query).one_or_none() is None:
+                return
+        self.database.write(lambda connection: _expire(connection, now))
+
+
+_BACK: dict[Any, Any] = {
+    CASES.c.state: case(
+        (CASES.c.deferred_by.is_(None), str(State.OPEN)), else_=str(State.DEFERRED)
+    ),
+    CASES.c.assignee: CASES.c.deferred_by,
+    CASES.c.lease_until: None,
+}
+
+
+def renew(connection: Connection, actor: Actor, number: int, now: float) -> bool:
+    """Renew a person's lease within a write; return whether the case is theirs."""
+    row = find_case(connection, number)
+    if row.state != State.ASSIGNED or row.assignee != actor.name:
+        return False
+    if row.lease_until is not None:  # what a lead assigned is theirs without an end
+        until = max(row.lease_until, now + LEASE_SECONDS)
+        connection.execute(update(CASES).where(CASES.c.number == number).values(lease_until=until))
+    return True
+
+
+def _lease(connection: Connection, number: int, name: str, now: float) -> Case:
+    row = find_case(connection, number)
+    for_ever = row.state == State.ASSIGNED and row.lease_until is None
+    connection.execute(
+        update(CASES)
+        .where(CASES.c.number == number)
+        .values(
+            state=State.ASSIGNED,
+            assignee=name,
+            lease_until=None if for_ever else now + LEASE_SECONDS,
+        )
+    )
+    return case_from(find_case(connection, number))
+
+
+def _expired(now: float) -> tuple[ColumnElement[bool], ...]:
+    return CASES.c.state == State.ASSIGNED, CASES.c.lease_until < now
+
+
+def _expire(connection: Connection, now: float) -> None:
+    connection.execute(update(CASES).where(*_expired(now)).values(_BACK))
+
+
+def _numbers(connection: Connection, count: int) -> int:
+    """Return the first of ``count`` numbers that no case had before."""
+    last = connection.execute(
+        update(HEAD).values(next_case=HEAD.c.next_case + count).returning(HEAD.c.next_case)
+    ).scalar_one_or_none()
+    if last is None:
+        raise ConflictError("The end of the trail was removed from the store; verify it.")
+    return int(last) - count
+
+
+def _those_there(connection: Connection, batch: Sequence[NewCase]) -> dict[tuple[str, str], int]:
+    sources = sorted({new.source for new in batch if new.queued})
+    if not sources:
+        return {}
+    query = select(CASES.c.source, CASES.c.digest, CASES.c.number).where(
+        CASES.c.queued.is_(True), CASES.c.source.in_(sources)
+    )
+    return {(row.source, row.digest): row.number for row in connection.execute(query)}
+
+
+def _about(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    if filters.predicted is not None:
+        yield CASES.c.predicted == max(-1, min(filters.predicted, 2**31 - 1))
+    if filters.least_need is not None:
+        yield CASES.c.need >= filters.least_need
+    if filters.signal is not None:
+        yield CASES.c.flags.contains(f"|{filters.signal}|", autoescape=True)
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    conditions = [CASES.c.queued.is_(True), *_about(filters)]
+    if filters.states:
+        conditions.append(or_(*(CASES.c.state == str(state) for state in filters.states)))
+    if filters.assignee is not None:
+        conditions.append(CASES.c.assignee == filters.assignee)
+    return conditions

@@ -1,0 +1,354 @@
+"""One database, many who write: what waits is written together, and is on the disk when it returns.
+
+SQLite by default, PostgreSQL by URL. All writing goes through one thread a process, which takes
+everything that waits, does each piece in a savepoint of one transaction, commits once and then
+answers: sixteen people share one flush of the disk. Processes take turns by the database's own lock.
+"""
+
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from fedlens.review.contract import ReviewError
+
+T = TypeVar("T")
+LARGEST_BATCH = 256
+BUSY_SECONDS = 30
+READERS = 8
+WRITE_LOCK = 0x66656C656E73  # "felens": PostgreSQL's lock of whoever writes
+VERSION_TABLE = "review_version"
+_LAST = "fedlens last work"
+_DEFECTS = (IntegrityError, ProgrammingError, DataError)
+
+
+class StoreError(ReviewError):
+    """The store could not be opened, read or written."""
+
+    status = 503
+
+
+def last_work(connection: Connection) -> dict[str, Callable[[Connection], None]]:
+    """Return what is done once, by name, at the end of the transaction that is being written.
+
+    A piece of work that fails leaves it as it was before.
+    """
+    work: dict[str, Callable[[Connection], None]] | None = connection.info.get(_LAST)
+    if work is None:
+        raise RuntimeError("a record can be appended only inside Database.write")
+    return work
+
+
+@dataclass(frozen=True)
+class _Job:
+    work: Callable[[Connection], Any]
+    answer: "Future[Any]"
+
+
+class Database:
+    """A store's database; made by :func:`open_database`.
+
+    Attributes:
+        dialect: ``sqlite`` or ``postgresql``.
+        place: file or address, without a password.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.dialect = url.get_backend_name()
+        self.place = url.database if self.dialect == "sqlite" else url.render_as_string()
+        self._writing = _engine(url, writes=True)
+        self._reading = _engine(url, writes=False)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Do a piece of work in a transaction, and return its answer once it is on the disk.
+
+        Args:
+            work: is given a connection, must not commit, and may run again never: it runs once.
+
+        Raises:
+            StoreError: the database cannot be written; nothing of the work was kept.
+            Exception: whatever the work raises; nothing of it was kept, and other work is not touched.
+        """
+        answer: Future[T] = Future()
+        with self._guard:
+            if self._closed:
+                raise StoreError("The store is closed.")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
+                self._thread.start()
+            elif self._thread is threading.current_thread():
+                raise RuntimeError("Database.write inside Database.write would wait for ever")
+            self._jobs.put(_Job(work, answer))
+        return answer.result()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection that sees one state of the database and cannot change it.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if self._closed:
+            raise StoreError("The store is closed.")
+        with _in_a_sentence(f"The store {self.place} could not be read"):
+            connection = self._reading.connect()
+        with connection, _in_a_sentence(f"The store {self.place} could not be read"):
+            yield connection
+
+    def close(self) -> None:
+        """Finish what waits, and let the database go; a second call does nothing."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+            self._jobs.put(None)
+        if thread is not None:
+            thread.join()
+        self._writing.dispose()
+        self._reading.dispose()
+
+    def _serve(self) -> None:
+        closing = False
+        while not closing:
+            first = self._jobs.get()
+            if first is None:
+                return
+            batch = [first]
+            while len(batch) < LARGEST_BATCH:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    closing = True
+                    break
+                batch.append(job)
+            self._write_together(batch)
+
+    def _write_together(self, batch: list[_Job]) -> None:
+        answers: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with (
+                _in_a_sentence(f"The store {self.place} could not be written"),
+                self.transaction() as connection,
+            ):
+                last = last_work(connection)
+                for job in batch:
+                    before = dict(last)
+                    point = connection.begin_nested() if len(batch) > 1 else None
+                    try:
+                        answers.append((job.answer, job.work(connection), None))
+                    except Exception as error:
+                        if point is None:
+                            raise
+                        point.rollback()
+                        last.clear()
+                        last.update(before)
+                        answers.append((job.answer, None, error))
+                    else:
+                        if point is not None:
+                            point.commit()
+                for work in last.values():
+                    work(connection)
+        except BaseException as error:
+            for job in batch:
+                job.answer.set_exception(error)
+            return
+        for answer, value, failure in answers:
+            if failure is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(failure)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a connection that alone of all processes may write; it commits at the end.
+
+        This is for whoever opens a store; everything else writes by :meth:`write`.
+        """
+        with self._writing.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+            connection.info[_LAST] = {}
+            try:
+                yield connection
+            finally:
+                connection.info.pop(_LAST, None)
+
+
+def open_database(url: str) -> Database:
+    """Open a database, make or migrate its tables, and return it.
+
+    Args:
+        url: ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
+
+    Raises:
+        StoreError: it is no such URL, cannot be opened, is something else than a store, or was
+            written by a newer version of fedlens.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            f"'{url}' is not the address of a database, expected sqlite:///FILE or "
+            "postgresql://USER@HOST/NAME."
+        ) from error
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise StoreError(
+            f"A store can be in SQLite or PostgreSQL, not in '{parsed.drivername}'; expected "
+            "sqlite:///FILE or postgresql://USER@HOST/NAME."
+        )
+    if parsed.drivername == "sqlite":
+        if not parsed.database or parsed.database == ":memory:" or parsed.query:
+            raise StoreError("A store needs a file of its own: sqlite:///FILE.")
+        _make_file(Path(parsed.database))
+    try:
+        database = Database(parsed)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise StoreError(
+            "PostgreSQL needs one more package; install it with: pip install 'fedlens[postgresql]'."
+        ) from error
+    try:
+        with (
+            _in_a_sentence(f"The store {database.place} could not be opened"),
+            database.transaction() as connection,
+        ):
+            _migrate(connection, str(database.place))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file that its owner alone may read; what SQLite puts beside it is so too."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreError(
+            f"The store {path} could not be opened: {error.strerror or error}."
+        ) from error
+
+
+def _migrate(connection: Connection, place: str) -> None:
+    config = Config()
+    config.set_main_option(
+        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+    )
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = VERSION_TABLE
+    scripts = ScriptDirectory.from_config(config)
+    options = {"version_table": VERSION_TABLE}
+    at = MigrationContext.configure(connection, opts=options).get_current_revision()
+    if at == scripts.get_current_head():
+        return
+    if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
+        raise StoreError(
+            f"The store {place} was written by a newer version of fedlens (its tables are at "
+            f"'{at}'); use that version."
+        )
+    command.upgrade(config, "head")
+
+
+def _engine(url: URL, *, writes: bool) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(
+            url,
+            pool_size=1 if writes else READERS,
+            max_overflow=0 if writes else 24,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _prepare_writer if writes else _prepare_reader)
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+        return engine
+    engine = create_engine(
+        url,
+        pool_size=1 if writes else READERS,
+        max_overflow=0 if writes else 24,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
+        connect_args={"connect_timeout": 10},
+        execution_options={} if writes else {"postgresql_readonly": True},
+    )
+    if writes:
+        event.listen(engine, "connect", _insist_on_durability)
+    return engine
+
+
+def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's own BEGIN, not the driver's
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:  # the change to WAL does not wait for another process that does the same
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    if mode != "wal":
+        raise StoreError("SQLite could not keep a write-ahead log where the store lies.")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA trusted_schema=OFF")
+
+
+def _prepare_reader(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA trusted_schema=OFF")
+
+
+def _insist_on_durability(connection: Any, _: object) -> None:
+    """A commit that returns before the disk has it would break what is promised here."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('synchronous_commit')")
+        if cursor.fetchone()[0] in ("off", "local"):
+            cursor.execute("SET synchronous_commit TO on")
+        cursor.execute(f"SET lock_timeout TO '{BUSY_SECONDS}s'")
+    connection.commit()
+
+
+@contextmanager
+def _in_a_sentence(beginning: str) -> Iterator[None]:
+    """Turn what the database says into a sentence; what is a defect of ours keeps its traceback."""
+    try:
+        yield
+    except _DEFECTS:
+        raise
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig).split()).rstrip(".")
+        raise StoreError(f"{beginning}: {reason}.") from error
+    except PoolTimeoutError as error:
+        raise StoreError(f"{beginning}: too many at once; try again.") from error
