@@ -58,6 +58,30 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def make_once(path: Path, content: bytes) -> None:
+    """Make a file that its owner alone may read, unless there is one already.
+
+    Of several processes that make it at once, one wins; all find the same complete file.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was first: its file is the file
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def without_nan(value: Any) -> Any:
     """Return plain JSON values with None in the place of every number that is not finite."""
     if isinstance(value, dict):

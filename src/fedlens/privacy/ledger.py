@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedlens.errors import RunError
-from fedlens.files import read_bytes, write_json
+from fedlens.files import make_once, read_bytes, write_json
 from fedlens.privacy.accounting import Accountant, Release, epsilon_of
 
 FORMAT = 1
@@ -215,19 +215,8 @@ def ledger_key() -> bytes:
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fedlens"
     path = Path(named) if named else folder / "ledger.key"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # linked into place when complete: two first runs at once must not sign with two keys
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        if not path.exists():
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(handle, "w") as file:
-                    file.write(secrets.token_hex(KEY_BYTES) + "\n")
-                os.link(temporary, path)
-            except FileExistsError:
-                pass  # another process was first: its key is the key
-            finally:
-                temporary.unlink(missing_ok=True)
+        # two first runs at once must not sign with two keys
+        make_once(path, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
         key = bytes.fromhex(read_bytes(path, 4096).decode().strip())
     except OSError as error:
         raise RunError(
