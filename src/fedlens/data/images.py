@@ -3,6 +3,7 @@
 import struct
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -40,27 +41,36 @@ def read_picture(path: Path, size: int) -> npt.NDArray[np.uint8]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty, expected a PNG, JPEG or TIFF picture.")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return decode_picture(path, size, path)
+
+
+def decode_picture(source: Path | IO[bytes], size: int, name: Path | str) -> npt.NDArray[np.uint8]:
+    """Do as :func:`read_picture` with a file or an open one, which sentences call ``name``.
+
+    Raises:
+        DataError: see :func:`read_picture`.
+    """
+    try:
         with warnings.catch_warnings():
             # Pillow warns of damaged notes beside the pixels, without naming the file.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
+            with Image.open(source, formats=_FORMATS) as picture:
                 if picture.format != "JPEG" and getattr(picture, "n_frames", 1) > 1:
-                    raise DataError(f"{path} holds several pages, expected a single picture.")
-                return _resized(ImageOps.exif_transpose(picture), size, path)
+                    raise DataError(f"{name} holds several pages, expected a single picture.")
+                return _resized(ImageOps.exif_transpose(picture), size, name)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
-            f"{path} has more pixels than the {Image.MAX_IMAGE_PIXELS:,} that a picture may have; "
+            f"{name} has more pixels than the {Image.MAX_IMAGE_PIXELS:,} that a picture may have; "
             "make it smaller first."
         ) from error
     except Exception as error:
         # Pillow's decoders run over untrusted bytes and raise nearly anything when they go wrong.
-        raise DataError(
-            f"{path} cannot be read as a PNG, JPEG or TIFF picture "
-            f"({_reason(error)}); replace it or take it out of the folder."
-        ) from error
+        raise _unreadable(name, error) from error
 
 
 def luma(colour: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -68,7 +78,14 @@ def luma(colour: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.fromarray(colour).convert("L"))
 
 
-def _resized(picture: Image.Image, size: int, path: Path) -> npt.NDArray[np.uint8]:
+def _unreadable(name: Path | str, error: Exception) -> DataError:
+    return DataError(
+        f"{name} cannot be read as a PNG, JPEG or TIFF picture "
+        f"({_reason(error)}); replace it or take it out of the folder."
+    )
+
+
+def _resized(picture: Image.Image, size: int, path: Path | str) -> npt.NDArray[np.uint8]:
     if picture.mode == "F" or picture.mode.startswith("I"):
         deep = Image.fromarray(_deep_grey(picture, path))
         small: npt.NDArray[np.float32] = np.asarray(
@@ -84,7 +101,7 @@ def _resized(picture: Image.Image, size: int, path: Path) -> npt.NDArray[np.uint
     return array
 
 
-def _deep_grey(picture: Image.Image, path: Path) -> npt.NDArray[np.float32]:
+def _deep_grey(picture: Image.Image, path: Path | str) -> npt.NDArray[np.float32]:
     values = np.asarray(picture).astype(np.float32)
     top, kind = (1, "floats") if picture.mode == "F" else (_FULL_LIGHT_16, "whole numbers")
     low, high = float(values.min()), float(values.max())
@@ -95,7 +112,7 @@ def _deep_grey(picture: Image.Image, path: Path) -> npt.NDArray[np.float32]:
     return values / np.float32(top)
 
 
-def _flat(picture: Image.Image, path: Path) -> Image.Image:
+def _flat(picture: Image.Image, path: Path | str) -> Image.Image:
     if picture.has_transparency_data:
         opaque = picture.convert("RGBA")
         black = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
@@ -125,7 +142,11 @@ def read_image(path: Path, *, size: int, channels: int) -> Tensor:
     Raises:
         DataError: see :func:`read_picture`.
     """
-    picture = read_picture(path, size)
+    return as_image(read_picture(path, size), channels)
+
+
+def as_image(picture: npt.NDArray[np.uint8], channels: int) -> Tensor:
+    """Return a picture uint8 (H, W) or (H, W, 3) as an image of a set: uint8 (channels, H, W)."""
     if channels == 1:
         grey = luma(picture) if picture.ndim == 3 else picture
         return torch.from_numpy(grey.copy())[None]
