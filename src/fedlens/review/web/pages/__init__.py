@@ -2,4 +2,12 @@
 
 from fastapi import APIRouter
 
-routers: tuple[APIRouter, ...] = ()
+from fedlens.review.web.pages import case, people, pictures, queue, stopping
+
+routers: tuple[APIRouter, ...] = (
+    queue.router,
+    case.router,
+    pictures.router,
+    stopping.router,
+    people.router,
+)

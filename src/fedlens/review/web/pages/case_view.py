@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it loads the model side, and a page is drawn without
     from fedlens.review.model.subject import Subject
 
 TOP_SHARE = 0.1
-OPACITY = 60
+OPACITY = 90
 KEYS = "1234567890"
 RANK_KINDS = {"good": "good", "poor": "warn", "degenerate": "bad"}
 
@@ -194,8 +194,10 @@ class Seen:
     neighbours: Sequence[NeighbourView] = field(default_factory=tuple)
 
 
-def case_view(case: Case, subject: "Subject", seen: Seen, me: str) -> CaseView:
-    """Return what the page of ``case`` shows to the person named ``me``."""
+def case_view(
+    case: Case, subject: "Subject", methods: Sequence[str], seen: Seen, me: str
+) -> CaseView:
+    """Return what the page of ``case`` shows to the person named ``me``, who may ask ``methods``."""
     names = subject.class_names
     probabilities = case.probabilities
     address = f"/cases/{case.number}"
@@ -229,7 +231,7 @@ def case_view(case: Case, subject: "Subject", seen: Seen, me: str) -> CaseView:
         known=words.known_errors(case.predicted, confusion.tolist(), names),
         own_label=_own_label(seen.blind_label, case.predicted, names),
         warnings=[text for text in (words.novelty_words(novelty),) if text],
-        methods=subject.methods,
+        methods=methods,
         questions=_questions(probabilities, case.predicted, confusable, names),
         history=seen.history,
         shows=_shows(seen) if maps else None,
@@ -348,7 +350,7 @@ def _map_view(explained: "Explained", asked: Asked, case: Case, subject: "Subjec
         question=question,
         address=None if nothing else map_address(case.number, explained.method, asked.against),
         alt=f"Map of {explained.method}: {question}",
-        legend=f"/scale/{explained.method}.png",
+        legend=f"/scale/{'signed' if explained.signed else 'unsigned'}.png",
         low=low,
         high=high,
         nothing=nothing,

@@ -1,19 +1,24 @@
-"""Signing in, by password or by a link that works once, and signing out."""
+"""Signing in, by password or by a link that works once, and signing out.
+
+Whoever signs in has no session yet whose token a form could send back: that another site cannot
+sign somebody in is seen to by the doorman, which asks where a form comes from.
+"""
 
 import threading
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Form
+from fastapi import APIRouter, Depends, FastAPI, Form
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from fedlens.review.contract import Person
-from fedlens.review.web.console import ConsoleOf
+from fedlens.review.store.people import LONGEST_PASSWORD
+from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.limits import TokenBuckets
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import (
     LONGEST_CREDENTIAL,
     Signed,
+    check_csrf,
     forget_session,
     local_path,
     set_session,
@@ -78,7 +83,7 @@ def sign_in(
 
     if not name or not password:
         return again(422, "Both the name and the password are needed.")
-    if len(name) > 64 or len(password) > LONGEST_CREDENTIAL:
+    if len(name) > 64 or len(password) > LONGEST_PASSWORD:
         return again(422, _WRONG)
     limits: SignInLimits = request.app.state.sign_in_limits
     wait = limits.wait(_address(request), name)
@@ -93,7 +98,8 @@ def sign_in(
         person = console.store.people.check_password(name, password)
     if person is None:
         return again(401, _WRONG)
-    return _signed_in(request, console, person, local_path(next))
+    session = console.store.people.start_session(person)
+    return _signed_in(request, console, session, local_path(next))
 
 
 @router.get("/link/{token}")
@@ -121,10 +127,11 @@ def use_link(request: Request, console: ConsoleOf, token: str) -> Response:
     if person is None:
         problem = "This link was used already or is too old; sign in, or ask for another."
         return page(request, "sign_in.html.j2", status=401, next="/", name="", problem=problem)
-    return _signed_in(request, console, person, "/")
+    session = console.store.people.start_session(person, "link")
+    return _signed_in(request, console, session, "/")
 
 
-@router.post("/sign-out")
+@router.post("/sign-out", dependencies=[Depends(check_csrf)])
 def sign_out(request: Request, console: ConsoleOf, person: Signed) -> Response:
     """End the session, here and in the store."""
     visitor = visitor_of(request)
@@ -135,13 +142,12 @@ def sign_out(request: Request, console: ConsoleOf, person: Signed) -> Response:
     return response
 
 
-def _signed_in(request: Request, console: ConsoleOf, person: Person, then: str) -> Response:
+def _signed_in(request: Request, console: Console, session: str, then: str) -> Response:
     before = visitor_of(request)
     if before is not None:
         console.store.people.end_session(before.secret)
-    token = console.store.people.start_session(person)
     response = RedirectResponse(then, 303)
-    set_session(request, response, token)
+    set_session(request, response, session)
     return response
 
 

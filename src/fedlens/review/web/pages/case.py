@@ -1,0 +1,274 @@
+"""The page of a case: seen first without the model, then with it; then decided, or given on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from torch import Tensor
+
+from fedlens.review.contract import (
+    Case,
+    Choice,
+    ConflictError,
+    Decision,
+    NotFoundError,
+    Person,
+    Reason,
+    ReviewError,
+)
+from fedlens.review.model import Explained
+from fedlens.review.store.trail import REVEALED
+from fedlens.review.web.console import Console, ConsoleOf
+from fedlens.review.web.pages.after import after_view
+from fedlens.review.web.pages.case_view import Asked, Seen, asked_of, case_view
+from fedlens.review.web.pages.history import history_lines
+from fedlens.review.web.pages.queue import next_address
+from fedlens.review.web.pages.seeing import (
+    Access,
+    access,
+    both_maps,
+    displayed,
+    same_display,
+)
+from fedlens.review.web.rendering import page
+from fedlens.review.web.security import Signed
+
+CANNOT_TELL = "unsure"
+NONE_OF_THEM = "none"
+_EMPTY: Mapping[str, str | bool] = {
+    "choice": "",
+    "label": "",
+    "reason": "",
+    "text": "",
+    "misleading": False,
+}
+
+router = APIRouter()
+
+
+@router.get("/cases/{number}")
+def show(request: Request, console: ConsoleOf, person: Signed, number: int) -> Response:
+    """Show a case; whoever has it leaves a record of opening it and of what was shown."""
+    case = console.store.queue.get(number)
+    asked = _asked(console, case, request.query_params)
+    return _page(request, console, person, case, asked)
+
+
+@router.post("/cases/{number}/label")
+def label(
+    console: ConsoleOf, person: Signed, number: int, label: Annotated[str, Form()] = ""
+) -> Response:
+    """Keep what a person sees before the model's answer is shown, and show it."""
+    case = _held(console, person, number)
+    own = None if label == NONE_OF_THEM else _class_number(label)
+    if own is None and label not in (NONE_OF_THEM, CANNOT_TELL):
+        raise ReviewError("Choose what you see, or that you cannot tell.")
+    if label != CANNOT_TELL:
+        console.store.decisions.label_blind(person.actor, number, own)
+    asked = _asked(console, case, {})
+    maps = _maps(console, case, asked)[0]
+    shown = displayed(case, asked, maps)
+    if label == CANNOT_TELL:
+        shown["own_label"] = CANNOT_TELL
+    console.store.decisions.reveal(person.actor, number, shown)
+    return RedirectResponse(f"/cases/{number}", 303)
+
+
+@router.post("/cases/{number}/decide")
+def decide(
+    request: Request,
+    console: ConsoleOf,
+    person: Signed,
+    number: int,
+    choice: Annotated[str, Form()] = "",
+    label: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form()] = "",
+    text: Annotated[str, Form()] = "",
+    misleading: Annotated[str, Form()] = "",
+    method: Annotated[str, Form()] = "",
+    second: Annotated[str, Form()] = "",
+    against: Annotated[str, Form()] = "",
+    opacity: Annotated[str, Form()] = "",
+) -> Response:
+    """Record a decision, and go on to the next case."""
+    case = console.store.queue.get(number)
+    form = {"method": method, "second": second, "against": against, "opacity": opacity}
+    asked = _asked(console, case, form)
+    if not access(console, case, person).revealed:
+        raise ConflictError(
+            f"Label case {number} first; then the model's answer is yours to judge."
+        )
+    maps, _, stopped = _maps(console, case, asked)
+    try:
+        decision = Decision(
+            case=number,
+            displayed=displayed(case, asked, maps) | ({"stopped": True} if stopped else {}),
+            evidence=_evidence(console, case, maps),
+            text=text.replace("\r\n", "\n").strip(),
+            misleading=misleading == "yes",
+            **_chosen(choice, label, reason),
+        )
+        record = console.store.decisions.decide(person.actor, decision)
+    except (ConflictError, NotFoundError):
+        raise
+    except ReviewError as error:
+        kept: dict[str, str | bool] = {
+            "choice": choice,
+            "label": label,
+            "reason": reason,
+            "text": text,
+            "misleading": misleading == "yes",
+        }
+        return _page(
+            request,
+            console,
+            person,
+            case,
+            asked,
+            form=kept,
+            problem=str(error),
+            status=error.status,
+        )
+    return RedirectResponse(next_address(console, person, record.sequence), 303)
+
+
+@router.post("/cases/{number}/flag")
+def flag(
+    console: ConsoleOf, person: Signed, number: int, text: Annotated[str, Form()] = ""
+) -> Response:
+    """Flag an explanation as misleading, outside of a decision."""
+    console.store.queue.get(number)
+    console.store.decisions.flag(person.actor, number, text.strip())
+    return RedirectResponse(f"/cases/{number}", 303)
+
+
+@router.post("/undo/{sequence}")
+def undo(
+    console: ConsoleOf, person: Signed, sequence: int, why: Annotated[str, Form()] = ""
+) -> Response:
+    """Take a decision back, by a record of its own, and go back to the case."""
+    record = console.store.decisions.undo(person.actor, sequence, why.strip())
+    return RedirectResponse(f"/cases/{record.case}", 303)
+
+
+def _page(
+    request: Request,
+    console: Console,
+    person: Person,
+    case: Case,
+    asked: Asked,
+    *,
+    form: Mapping[str, str | bool] = _EMPTY,
+    problem: str = "",
+    status: int = 200,
+) -> Response:
+    image, image_gone = _image(console, case)
+    may = access(console, case, person)
+    if may.mine and may.work.opened is None:
+        console.store.decisions.opened(person.actor, case.number)
+    maps: list[Explained] = []
+    no_maps = ""
+    if may.revealed:
+        maps, no_maps, stopped = _maps(console, case, asked)
+        if may.mine and not stopped:
+            _record_display(console, person, case, displayed(case, asked, maps), may)
+    seen = Seen(
+        mine=may.mine,
+        takeable=may.takeable and image is not None,
+        revealed=may.revealed,
+        asked=asked,
+        prediction=maps[0].prediction if maps else None,
+        explained=maps,
+        blind_label=(may.work.labelled, may.work.blind),
+        image_gone=image_gone,
+        no_maps=no_maps,
+        history=history_lines(console, case, person) if may.revealed else (),
+    )
+    return page(
+        request,
+        "case.html.j2",
+        status=status,
+        view=case_view(case, console.subject, console.examiner.methods, seen, person.name),
+        form=form,
+        problem=problem,
+        after=after_view(console, person, request.query_params.get("after", "")),
+    )
+
+
+def _record_display(
+    console: Console, person: Person, case: Case, shown: Mapping[str, Any], may: Access
+) -> None:
+    """Leave a record of what is shown, unless the same was shown to this person last."""
+    if may.work.revealed is not None:
+        records = console.store.decisions.history(case.number)
+        last = [r for r in records if r.kind == REVEALED and r.actor == person.name]
+        if last and same_display(last[-1].content.get("displayed", {}), shown):
+            return
+    console.store.decisions.reveal(person.actor, case.number, shown)
+
+
+def _maps(console: Console, case: Case, asked: Asked) -> tuple[list[Explained], str, bool]:
+    """Return the maps, why there are none, and whether that is because the model is stopped."""
+    if console.store.switch.state() is not None:
+        return [], "The model is out of service: its maps are not shown.", True
+    image, gone = _image(console, case)
+    if image is None:
+        return [], gone, False
+    maps, problem = both_maps(console, case, image, asked)
+    return maps, problem, False
+
+
+def _evidence(console: Console, case: Case, maps: list[Explained]) -> dict[str, Any]:
+    if maps:
+        return dict(console.examiner.evidence(maps[0]))
+    return {
+        "identity": dict(console.examiner.identity),
+        "probabilities": list(case.probabilities),
+        "explanation": None,
+    }
+
+
+def _image(console: Console, case: Case) -> tuple[Tensor | None, str]:
+    try:
+        return console.images.image(case), ""
+    except NotFoundError as error:
+        return None, str(error)
+
+
+def _asked(console: Console, case: Case, query: Mapping[str, str]) -> Asked:
+    methods, classes = console.examiner.methods, len(console.subject.class_names)
+    return asked_of(query, methods, case.predicted, classes)
+
+
+def _held(console: Console, person: Person, number: int) -> Case:
+    case = console.store.queue.get(number)
+    if not access(console, case, person).mine:
+        raise ConflictError(f"Case {number} is not in your hands; take it first, or another one.")
+    return case
+
+
+def _class_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def _chosen(choice: str, label: str, reason: str) -> dict[str, Any]:
+    """Return choice, label and reason of a decision; what is hidden from the person is left out."""
+    if choice not in set(map(str, Choice)):
+        raise ReviewError("Choose whether to accept, override or defer.")
+    if choice != Choice.OVERRIDE:
+        return {"choice": Choice(choice)}
+    if reason and reason not in set(map(str, Reason)):
+        raise ReviewError("An override needs a reason; choose the one that fits best.")
+    if label == NONE_OF_THEM:
+        if reason not in ("", Reason.NOT_OF_ANY_CLASS):
+            raise ReviewError(
+                "If it is of none of the classes, that is the reason; choose it, or choose a class."
+            )
+        reason = Reason.NOT_OF_ANY_CLASS
+    return {
+        "choice": Choice.OVERRIDE,
+        "label": _class_number(label),
+        "reason": Reason(reason) if reason else None,
+    }

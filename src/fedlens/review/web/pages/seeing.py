@@ -1,0 +1,164 @@
+"""Who may see what of a case, and what the model says of it, worked out once and kept for a while."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from fedlens.errors import FedlensError
+from fedlens.explain import METHODS, Contrast
+from fedlens.review.contract import Case, NotAllowedError, Person, Role, State
+from fedlens.review.store.decisions import Work
+from fedlens.review.web.console import Console
+from fedlens.review.web.pages.case_view import Asked
+
+if TYPE_CHECKING:
+    from fedlens.review.model.examiner import Examiner
+    from fedlens.review.model.findings import Explained
+
+KEPT = 256
+"""Explanations that are kept, so that a page, its pictures and its decision rest on the same map."""
+
+_kept: "WeakKeyDictionary[Examiner, OrderedDict[object, Explained]]" = WeakKeyDictionary()
+_guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a person may do with a case and see of it.
+
+    Attributes:
+        mine: it is theirs to decide now.
+        takeable: nobody has it.
+        revealed: they may see what the model says.
+        work: what they did with it so far.
+    """
+
+    mine: bool
+    takeable: bool
+    revealed: bool
+    work: Work
+
+
+def access(console: Console, case: Case, person: Person) -> Access:
+    """Return what ``person`` may do with ``case`` and see of it.
+
+    Where reviewers label first, the model's answer is shown to nobody who may still decide the case,
+    before they have said what they see.
+    """
+    works = person.role is not Role.AUDITOR
+    work = console.store.decisions.work(person.actor, case.number)
+    mine = works and case.state is State.ASSIGNED and case.assignee == person.name
+    return Access(
+        mine=mine,
+        takeable=case.state in (State.OPEN, State.DEFERRED),
+        revealed=(
+            not works
+            or work.revealed is not None
+            or case.state is State.DECIDED
+            or not console.policy.blind_first
+        ),
+        work=work,
+    )
+
+
+def must_see(console: Console, case: Case, person: Person) -> None:
+    """Check that a person may see what the model says of a case.
+
+    Raises:
+        NotAllowedError: they have not said yet what they see.
+    """
+    if not access(console, case, person).revealed:
+        raise NotAllowedError(
+            f"What the model says of case {case.number} is shown after you have labelled it."
+        )
+
+
+def explained(
+    console: Console, case: Case, image: Tensor, method: str, against: int | None, *, badges: bool
+) -> "Explained":
+    """Return the map of one method for a case; the same object while it is kept.
+
+    Args:
+        console: whose model is asked.
+        case: that the image is of.
+        image: uint8 (C, H, W).
+        method: name of a method of the subject.
+        against: class that the predicted one is weighed against, or None.
+        badges: whether the map is to be tried as well.
+
+    Raises:
+        StoppedError: the model is out of service.
+        FedlensError: the method cannot explain this.
+    """
+    console.store.switch.check()
+    key = (case.digest, case.predicted, method, against)
+    with _guard:
+        kept = _kept.setdefault(console.examiner, OrderedDict())
+        found = kept.get(key)
+        if found is not None:
+            kept.move_to_end(key)
+    if found is not None and (found.badges or not badges):
+        return found
+    contrasts = against is not None and METHODS[method].class_specific
+    target = Contrast(case.predicted, against) if contrasts and against is not None else None
+    made = console.examiner.explain(image, method, target, badges=badges)
+    with _guard:
+        kept[key] = made
+        while len(kept) > KEPT:
+            kept.popitem(last=False)
+    return made
+
+
+def both_maps(
+    console: Console, case: Case, image: Tensor, asked: Asked
+) -> "tuple[list[Explained], str]":
+    """Return the maps that are looked at, the first with badges, and why there are none.
+
+    A method that cannot explain this network or question is named in the sentence; what the others
+    show is shown.
+
+    Raises:
+        StoppedError: the model is out of service.
+    """
+    console.store.switch.check()
+    maps, problems = [], []
+    for place, method in enumerate(dict.fromkeys((asked.method, asked.second))):
+        try:
+            maps.append(explained(console, case, image, method, asked.against, badges=place == 0))
+        except FedlensError as error:
+            problems.append(f"{method}: {error}")
+    return maps, " ".join(problems)
+
+
+def displayed(case: Case, asked: Asked, maps: "Sequence[Explained]") -> dict[str, Any]:
+    """Return what was before a person's eyes, as plain JSON for the trail."""
+    shown: dict[str, Any] = {
+        "revealed": True,
+        "maps": [
+            {
+                "method": one.method,
+                "map": one.digest,
+                "degenerate": one.degenerate,
+                "badges": [badge.to_json() for badge in one.badges],
+            }
+            for one in maps
+        ],
+        "contrast": None if asked.against is None else [case.predicted, asked.against],
+        "opacity": asked.opacity / 100,
+    }
+    return shown
+
+
+def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two displays show the same maps of the same question, at any opacity."""
+
+    def what(shown: Mapping[str, Any]) -> object:
+        maps = shown.get("maps", [])
+        return [(each.get("method"), each.get("map")) for each in maps], shown.get("contrast")
+
+    return what(one) == what(other)
