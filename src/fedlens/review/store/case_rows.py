@@ -78,7 +78,7 @@ def vouched(row: Mapping[str, Any]) -> dict[str, Any]:
         "source": row["source"],
         "image": row["digest"],
         "predicted": row["predicted"],
-        "fields": hashlib.sha256(json.dumps(fixed).encode()).hexdigest(),
+        "fields": hashlib.sha256(json.dumps(fixed, default=str).encode()).hexdigest(),
     }
 
 

@@ -327,7 +327,13 @@ def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
 def _prepare_reader(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA query_only=ON")
+    connection.text_factory = _readable
     connection.execute("PRAGMA trusted_schema=OFF")
+
+
+def _readable(content: bytes) -> str:
+    """Text that somebody made unreadable must not keep a verification from naming it."""
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _insist_on_durability(connection: Any, _: object) -> None:

@@ -260,9 +260,13 @@ class People:
         new["record"] = self.trail.append(connection, PERSON_CHANGED, by, content).sequence
         new["seal"] = self._seal(new)
         connection.execute(update(PEOPLE).where(PEOPLE.c.folded == row.folded).values(**new))
-        if not about.get("rehashed"):
+        if "rehashed" not in about and "carried" not in about:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.folded == row.folded))
         return Person(new["name"], Role(new["role"]), new["active"], new["added"])
+
+    def carry(self, connection: Connection, row: Any, by: Actor) -> None:
+        """Record a person or token anew, within a write, since the record about them goes."""
+        self._change(connection, row, {}, by, carried=True)
 
     def _person(self, connection: Connection, folded: str) -> Person | None:
         row = self._find(connection, folded, token=False)
@@ -320,7 +324,7 @@ def vouched_person(row: Any) -> dict[str, Any]:
         "role": row["role"],
         "active": row["active"],
         "token": row["token"],
-        "secret": hashlib.sha256(row["secret"].encode()).hexdigest(),
+        "secret": hashlib.sha256(str(row["secret"]).encode()).hexdigest(),
     }
 
 

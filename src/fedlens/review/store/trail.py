@@ -135,7 +135,11 @@ class Memory:
 def read_head(connection: Connection) -> Head | None:
     """Return the head as it stands in the store, unchecked; None where there is none."""
     row = connection.execute(select(*_HEAD_COLUMNS)).one_or_none()
-    return None if row is None else Head(*row)
+    if row is None:
+        return None
+    store, count, *rest = row
+    # SQLite keeps any type in any column: what is no number is none that was signed
+    return Head(str(store), count if isinstance(count, int) else -1, *(str(it) for it in rest))
 
 
 def append(
