@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from argon2 import PasswordHasher
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -17,6 +18,7 @@ from fedlens.models import build_model
 from fedlens.review.contract import Actor, Person, Role
 from fedlens.review.model import Examiner, Subject, weights_digest
 from fedlens.review.store import ReviewKey, Store, open_store
+from fedlens.review.store.people import People
 from fedlens.review.web.app import create_app
 from fedlens.review.web.console import Console, Policy
 from fedlens.review.web.images import ImageSource
@@ -24,7 +26,6 @@ from fedlens.training.evaluation import evaluate_logits
 from fedlens.training.prediction import predict
 
 PASSWORD = "correct horse battery"
-ADDRESS = "http://127.0.0.1:8000"
 BY = Actor("command line", Role.LEAD)
 
 Picture = Callable[..., bytes]
@@ -71,10 +72,11 @@ def examiner(subject: Subject) -> Iterator[Examiner]:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Store]:
-    """A store in SQLite: what a database does is tested with the store, on both."""
+    """A store in SQLite, whose passwords are hashed fast."""
     store = open_store(
         f"sqlite:///{tmp_path / 'review.sqlite'}", ReviewKey.load(tmp_path / "review.key")
     )
+    store.people = People(store.trail, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     yield store
     store.close()
 
@@ -91,6 +93,11 @@ def console(kept: Store, examiner: Examiner, subject: Subject) -> Console:
     )
 
 
+@pytest.fixture(scope="session")
+def password() -> str:
+    return PASSWORD
+
+
 @pytest.fixture
 def people(kept: Store) -> dict[Role, Person]:
     return {role: kept.people.add(role.value, PASSWORD, role, BY) for role in Role}
@@ -101,40 +108,61 @@ def tokens(kept: Store) -> dict[Role, str]:
     return {role: kept.people.add_token(f"{role}-program", role, BY) for role in Role}
 
 
-def client_of(console: Console, **settings: object) -> TestClient:
-    """A browser, or a program, that has not signed in; it follows no redirect by itself."""
-    return TestClient(
-        create_app(replace(console, policy=replace(console.policy, **settings))),
-        base_url=ADDRESS,
-        follow_redirects=False,
-        client=("127.0.0.1", 50_000),
-    )
+@pytest.fixture
+def client_of() -> Callable[..., TestClient]:
+    """Make a browser, or a program, that has not signed in; it follows no redirect by itself."""
+
+    def make(console: Console, *, token: str | None = None, **policy: object) -> TestClient:
+        scheme = "https" if policy.get("secure_cookies") else "http"
+        client = TestClient(
+            create_app(replace(console, policy=replace(console.policy, **policy))),
+            base_url=f"{scheme}://127.0.0.1:8000",
+            follow_redirects=False,
+            client=("127.0.0.1", 50_000),
+            raise_server_exceptions=False,
+        )
+        if token is not None:
+            client.headers["Authorization"] = f"Bearer {token}"
+        return client
+
+    return make
 
 
 @pytest.fixture
-def client(console: Console) -> TestClient:
+def client(console: Console, client_of: Callable[..., TestClient]) -> TestClient:
     return client_of(console)
 
 
 @pytest.fixture
-def program(console: Console, tokens: dict[Role, str]) -> TestClient:
+def program(
+    console: Console, client_of: Callable[..., TestClient], tokens: dict[Role, str]
+) -> TestClient:
     """A program with the API token of a reviewer."""
-    client = client_of(console)
-    client.headers["Authorization"] = f"Bearer {tokens[Role.REVIEWER]}"
-    return client
+    return client_of(console, token=tokens[Role.REVIEWER])
 
 
-def sign_in(client: TestClient, name: str) -> str:
-    """Sign in by password and return the session's CSRF token, as a page shows it."""
-    answer = client.post("/sign-in", data={"name": name, "password": PASSWORD})
-    assert answer.status_code == 303, answer.text
-    return csrf_of(client)
+@pytest.fixture(scope="session")
+def csrf_of() -> Callable[[TestClient], str]:
+    """Read a session's CSRF token from a page."""
+
+    def read(client: TestClient) -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', client.get("/nothing-is-here").text)
+        assert found is not None
+        return found[1]
+
+    return read
 
 
-def csrf_of(client: TestClient) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', client.get("/nothing-is-here").text)
-    assert found is not None
-    return found[1]
+@pytest.fixture(scope="session")
+def sign_in(csrf_of: Callable[[TestClient], str]) -> Callable[[TestClient, Role], str]:
+    """Sign in by password, and return the session's CSRF token."""
+
+    def enter(client: TestClient, role: Role) -> str:
+        answer = client.post("/sign-in", data={"name": role.value, "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        return csrf_of(client)
+
+    return enter
 
 
 @pytest.fixture(scope="session")

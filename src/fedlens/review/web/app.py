@@ -49,7 +49,8 @@ def create_app(console: Console) -> FastAPI:
     app.state.console = console
     sign_in.add_limits(app)
     api.add_api(app)
-    for router in (sign_in.router, *routers):
+    app.include_router(sign_in.router, include_in_schema=False)
+    for router in routers:
         app.include_router(router, include_in_schema=False, dependencies=[Depends(check_csrf)])
     static = Path(str(resources.files("fedlens.review.web"))) / "static"
     app.mount("/static", _Static(directory=static))

@@ -18,6 +18,11 @@ from fedlens.review.web.security import secure_headers
 
 _LOG = logging.getLogger(__name__)
 _UNEXPECTED = "Something went wrong on our side; nothing was changed. The server's log says more."
+_OUR_WORDS = {  # for what the framework says
+    "Not Found": "There is nothing here; the address may be mistyped.",
+    "Method Not Allowed": "This address does not take such a request.",
+    "There was an error parsing the body": "The body is damaged, or not what it says it is.",
+}
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 409: "Overtaken"}
 
 
@@ -51,9 +56,7 @@ def add_refusals(app: FastAPI) -> None:
 
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        sentence = str(error.detail)
-        if error.status_code == 404 and sentence == "Not Found":
-            sentence = "There is nothing here; the address may be mistyped."
+        sentence = _OUR_WORDS.get(str(error.detail), str(error.detail))
         return refused(request, error.status_code, sentence, error.headers)
 
     def of_validation(request: Request, error: Exception) -> Response:

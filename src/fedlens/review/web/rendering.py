@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -59,9 +60,9 @@ def page(
     """Return the page that ``template`` makes of ``context``.
 
     Every template is also given ``person`` (a Person, or None before signing in), ``csrf`` (text,
-    the token that each form sends back in a field of that name), ``stopped`` (who took the model
-    out of service and why, or None), ``path``, ``policy`` and ``subject``. Reads the store:
-    call it from a handler that is not ``async``.
+    the token that each form sends back in a field of that name), ``csrf_field`` (that field),
+    ``stopped`` (who took the model out of service and why, or None), ``path``, ``policy`` and
+    ``subject``. Reads the store: call it from a handler that is not ``async``.
 
     Args:
         request: what is answered.
@@ -76,6 +77,7 @@ def page(
     shared: dict[str, Any] = {
         "person": None if visitor is None else visitor.person,
         "csrf": csrf,
+        "csrf_field": Markup('<input type="hidden" name="csrf" value="{}">').format(csrf),
         "stopped": None if visitor is None else console.store.switch.state(),
         "path": request.url.path,
         "policy": console.policy,

@@ -1,5 +1,6 @@
 """Asking the model: ``/v1/predict``, ``/v1/predict/batch`` and ``/v1/explain``."""
 
+import asyncio
 from typing import Annotated, Any
 
 import torch
@@ -11,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fedlens.explain import Contrast
-from fedlens.review.contract import Person, Role, StoppedError
+from fedlens.review.contract import Person, ReviewError, Role
+from fedlens.review.model import Prediction
 from fedlens.review.model.intake import read_upload
 from fedlens.review.store.trail import EXPLAINED, PREDICTED
 from fedlens.review.web.api.models import (
@@ -70,7 +72,20 @@ async def predict_batch(request: Request, console: ConsoleOf, person: Asks) -> R
     """Predict up to 64 images, all of them or, if one cannot be read, none."""
     with request.app.state.batches, _allowed(request, LARGEST_BATCH):
         upload = await read_parts(request, "images", most=LARGEST_BATCH)
-        return await run_in_threadpool(_predict_many, console, person, upload)
+        predictions = await run_in_threadpool(_predictions, console, upload)
+        # Side by side, so that the store writes them together.
+        numbers = await asyncio.gather(
+            *(
+                run_in_threadpool(record_answer, console, person.actor, PREDICTED, prediction)
+                for prediction in predictions
+            )
+        )
+        identity = console.examiner.identity
+        answers = [
+            Predicted(**prediction_fields(number, prediction, console.subject, identity))
+            for number, prediction in zip(numbers, predictions, strict=True)
+        ]
+        return _answer(PredictedBatch(predictions=answers))
 
 
 EXPLAIN_FIELDS = {
@@ -120,46 +135,36 @@ def _allowed(request: Request, images: int) -> InFlight:
     return in_flight
 
 
-def _check_in_service(console: Console) -> None:
-    stopped = console.store.switch.state()
-    if stopped is not None:
-        raise StoppedError(
-            f"The model was taken out of service by {stopped.by}: {stopped.why.rstrip('.')}."
-        )
-
-
 def _predict_one(console: Console, person: Person, upload: Upload) -> Response:
-    (answer,) = _predictions(console, person, upload)
-    return _answer(answer)
-
-
-def _predict_many(console: Console, person: Person, upload: Upload) -> Response:
-    return _answer(PredictedBatch(predictions=_predictions(console, person, upload)))
-
-
-def _predictions(console: Console, person: Person, upload: Upload) -> list[Predicted]:
-    _check_in_service(console)
-    subject = console.subject
-    images = [
-        read_upload(content, size=subject.image_size, channels=subject.channels)
-        for content in upload.images
-    ]
-    predictions = console.examiner.predict(torch.stack(images))
-    numbers = [
-        record_answer(console, person.actor, PREDICTED, prediction) for prediction in predictions
-    ]
+    (prediction,) = _predictions(console, upload)
+    number = record_answer(console, person.actor, PREDICTED, prediction)
     identity = console.examiner.identity
-    return [
-        Predicted(**prediction_fields(number, prediction, subject, identity))
-        for number, prediction in zip(numbers, predictions, strict=True)
-    ]
+    return _answer(Predicted(**prediction_fields(number, prediction, console.subject, identity)))
+
+
+def _predictions(console: Console, upload: Upload) -> list[Prediction]:
+    console.store.switch.check()
+    count = len(upload.images)
+    images = []
+    for position, content in enumerate(upload.images, 1):
+        try:
+            images.append(_image(console, content))
+        except ReviewError as error:
+            where = f"Image {position} of {count}: " if count > 1 else ""
+            raise HTTPException(error.status, f"{where}{error}") from error
+    return console.examiner.predict(torch.stack(images))
+
+
+def _image(console: Console, content: bytes) -> torch.Tensor:
+    subject = console.subject
+    return read_upload(content, size=subject.image_size, channels=subject.channels)
 
 
 def _explain_one(console: Console, person: Person, upload: Upload) -> Response:
-    _check_in_service(console)
+    console.store.switch.check()
     subject = console.subject
     method, target, badges = _question(console, upload.fields)
-    image = read_upload(upload.images[0], size=subject.image_size, channels=subject.channels)
+    image = _image(console, upload.images[0])
     explained = console.examiner.explain(image, method, target, badges=badges)
     number = record_answer(console, person.actor, EXPLAINED, explained)
     return _answer(
@@ -171,7 +176,7 @@ def _explain_one(console: Console, person: Person, upload: Upload) -> Response:
 
 
 def _question(console: Console, fields: dict[str, str]) -> tuple[str, int | Contrast | None, bool]:
-    methods = console.subject.methods
+    methods = console.examiner.methods
     method = fields.get("method", methods[0])
     if method not in methods:
         raise HTTPException(
@@ -180,17 +185,15 @@ def _question(console: Console, fields: dict[str, str]) -> tuple[str, int | Cont
     badges = fields.get("badges", "false")
     if badges not in ("true", "false"):
         raise HTTPException(422, "badges: expected 'true' or 'false'.")
-    target: int | Contrast | None = None
-    if "target" in fields:
-        target = class_number(console, fields["target"], "target")
-    if "against" in fields:
-        if target is None:
-            raise HTTPException(422, "target: a contrast also needs the class that speaks for.")
-        against = class_number(console, fields["against"], "against")
-        if against == target:
-            raise HTTPException(422, "against: a contrast is between two different classes.")
-        target = Contrast(target, against)
-    return method, target, badges == "true"
+    target = class_number(console, fields["target"], "target") if "target" in fields else None
+    if "against" not in fields:
+        return method, target, badges == "true"
+    if target is None:
+        raise HTTPException(422, "target: a contrast also needs the class that it speaks for.")
+    against = class_number(console, fields["against"], "against")
+    if against == target:
+        raise HTTPException(422, "against: a contrast is between two different classes.")
+    return method, Contrast(target, against), badges == "true"
 
 
 def class_number(console: Console, name: str, field: str) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedlens.explain import Contrast
 from fedlens.review.contract import LONGEST_TEXT, Case, Choice, Reason, Record, State
-from fedlens.review.model import Explained, Prediction, Subject
+from fedlens.review.model import Examiner, Explained, Prediction, Subject
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256, hexadecimal.")]
@@ -262,10 +262,9 @@ def record_answer(record: Record) -> RecordAnswer:
     )
 
 
-def model_answer(
-    subject: Subject, identity: Mapping[str, Any], fingerprint: str, stopped: bool
-) -> ModelAnswer:
+def model_answer(examiner: Examiner, fingerprint: str, stopped: bool) -> ModelAnswer:
     """Return what is known of the model under review."""
+    subject = examiner.subject
     test = subject.test
     classes = [
         PerClass(
@@ -279,9 +278,9 @@ def model_answer(
     ]
     return ModelAnswer(
         title=subject.title,
-        identity=dict(identity),
+        identity=examiner.identity,
         classes=classes,
-        methods=list(subject.methods),
+        methods=list(examiner.methods),
         channels=subject.channels,
         image_size=subject.image_size,
         test_accuracy=test.accuracy,

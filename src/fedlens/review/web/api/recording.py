@@ -38,7 +38,8 @@ def evidence_of(console: Console, case: int) -> tuple[dict[str, Any], dict[str, 
     if answer is None:
         return {}, {}
     evidence = {name: value for name, value in answer.content.items() if name != "cases"}
-    return evidence, {"record": answer.sequence, "map": answer.content.get("map")}
+    explanation = answer.content.get("explanation") or {}
+    return evidence, {"record": answer.sequence, "map": explanation.get("map")}
 
 
 def _last_answer(history: list[Record]) -> Record | None:

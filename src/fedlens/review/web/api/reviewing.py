@@ -77,7 +77,7 @@ def case(console: ConsoleOf, person: Signed, number: CaseNumber) -> CaseAnswer:
 def model(console: ConsoleOf, person: Signed) -> ModelAnswer:
     """Show the model under review."""
     stopped = console.store.switch.state() is not None
-    return model_answer(console.subject, console.examiner.identity, console.fingerprint, stopped)
+    return model_answer(console.examiner, console.fingerprint, stopped)
 
 
 def _withheld(
