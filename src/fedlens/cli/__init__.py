@@ -12,6 +12,7 @@ from fedlens.cli.explain import explain
 from fedlens.cli.partition import partition
 from fedlens.cli.personalise import personalise
 from fedlens.cli.privacy import privacy
+from fedlens.cli.review import review
 from fedlens.cli.run import report, resume, run
 from fedlens.cli.study import study
 from fedlens.errors import FedlensError
@@ -33,6 +34,7 @@ app.command()(personalise)
 app.command()(study)
 app.add_typer(datasets, name="datasets")
 app.add_typer(privacy, name="privacy")
+app.add_typer(review, name="review")
 
 
 def _print_version(wanted: bool) -> None:

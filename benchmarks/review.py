@@ -1,0 +1,322 @@
+"""The reviewer's console over HTTP: one explained prediction, eight clients at once, a full store.
+
+    FEDLENS_DATA=... python benchmarks/review.py RUN [--seconds 60] [--decisions 100000] [--out FILE]
+
+``RUN`` is a finished run. The console is started by its own command in a process of its own, on a copy
+of the store that is thrown away; the clients are threads of this process, on the same cores.
+
+- ``latency``: one client sends one image after another to ``POST /v1/explain`` (Grad-CAM); each answer
+  leaves its record in the trail.
+- ``bare``: the model's own unbatched rate: ``fedlens.explain`` on one image after another, one thread a
+  process, on one core and on all; nothing else runs meanwhile.
+- ``load``: clients at once, for so many seconds.
+- ``store``: with so many decisions in the store, the pages of the queue and of a case as a signed-in
+  reviewer gets them, and ``fedlens review verify`` from start to end.
+"""
+
+import argparse
+import http.client
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from results import report, start_on_one_thread
+
+from fedlens import explain, load_run
+from fedlens.review.contract import Actor, Choice, Decision, NewCase, Reason, Role
+from fedlens.review.store import ReviewKey, open_store
+
+COMMAND = [sys.executable, "-c", "from fedlens.cli import main; main()", "review"]
+PORT = 8731
+TARGETS = {
+    "latency_median_ms": "under 40",
+    "latency_p95_ms": "under 120",
+    "load_errors": "0",
+    "load_over_bare_all_cores": "at least 0.5",
+    "queue_page_ms": "under 150",
+    "case_page_ms": "under 150",
+    "verify_seconds": "under 20",
+}
+
+
+def pictures(images: torch.Tensor) -> list[bytes]:
+    """Return ``images`` uint8 (N, C, H, W) as PNG files."""
+    files = []
+    for image in images:
+        pixels = image[0].numpy() if len(image) == 1 else np.moveaxis(image.numpy(), 0, -1)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        files.append(buffer.getvalue())
+    return files
+
+
+class Client:
+    """A program that asks the console over one connection that it keeps."""
+
+    def __init__(self, token: str) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+        self.headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "multipart/form-data; boundary=frontier",
+        }
+
+    def explain(self, picture: bytes) -> int:
+        """Send a picture, read the whole answer, and return its status."""
+        head = (
+            b'--frontier\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+            b"Content-Type: image/png\r\n\r\n"
+        )
+        body = head + picture + b"\r\n--frontier--\r\n"
+        self.connection.request("POST", "/v1/explain", body, self.headers)
+        answer = self.connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+def latency(token: str, files: list[bytes], count: int) -> dict[str, float]:
+    client = Client(token)
+    times = []
+    for number in range(count + 20):
+        begin = time.perf_counter()
+        status = client.explain(files[number % len(files)])
+        times.append(1000 * (time.perf_counter() - begin))
+        if status != 200:
+            sys.exit(f"The console answered {status}.")
+    times = sorted(times[20:])
+    return {
+        "latency_median_ms": round(statistics.median(times), 2),
+        "latency_p95_ms": round(times[int(0.95 * len(times))], 2),
+    }
+
+
+def load(token: str, files: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+    end = time.perf_counter() + seconds
+    statuses: list[int] = []
+    times: list[float] = []
+
+    def work(first: int) -> None:
+        client, number = Client(token), first
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            statuses.append(client.explain(files[number % len(files)]))
+            times.append(1000 * (time.perf_counter() - begin))
+            number += 1
+
+    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(clients)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = time.perf_counter() - begin
+    return {
+        "load_clients": clients,
+        "load_seconds": round(taken, 1),
+        "load_answers": len(statuses),
+        "load_errors": sum(status != 200 for status in statuses),
+        "load_per_second": round(len(statuses) / taken, 1),
+        "load_median_ms": round(statistics.median(times), 1),
+        "load_p95_ms": round(sorted(times)[int(0.95 * len(times))], 1),
+    }
+
+
+def bare(run: Path, seconds: float) -> float:
+    """Return how many images a second ``explain`` does one by one, in this process."""
+    start_on_one_thread()
+    opened = load_run(run)
+    opened = opened.parts[0] if opened.parts else opened
+    model, images = opened.model, opened.dataset.test.images[:200]
+    for image in images[:20]:
+        explain(model, image[None])
+    done, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        explain(model, images[done % 200][None])
+        done += 1
+    return done / (time.perf_counter() - begin)
+
+
+def bare_rates(run: Path, seconds: float) -> dict[str, float]:
+    """Return the rate of one process, and the sum of one a core, all at once."""
+
+    def together(count: int) -> float:
+        command = [sys.executable, __file__, str(run), "--bare", str(seconds)]
+        workers = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)
+        ]
+        return sum(float(worker.communicate()[0]) for worker in workers)
+
+    cores = os.cpu_count() or 1
+    return {
+        "bare_per_second_one_core": round(together(1), 1),
+        "bare_per_second_all_cores": round(together(cores), 1),
+        "cores": cores,
+    }
+
+
+@contextmanager
+def console(run: Path, url: str) -> Iterator[str]:
+    """Serve the console of ``run``; yield the path of a link that signs its lead in once."""
+    command = [*COMMAND, "serve", str(run), "--port", str(PORT), "--database", url]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        link = None
+        while link is None and (line := process.stdout.readline()):
+            link = re.search(r"/link/\S+", line)
+        for _ in range(200):
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+                connection.request("GET", "/health")
+                if connection.getresponse().status == 200:
+                    break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            sys.exit("The console did not start.")
+        yield link[0] if link else ""
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def fill(url: str, count: int, classes: int) -> None:
+    """Put ``count`` decided cases and 1,000 open ones into a store, as people would."""
+    random = np.random.default_rng(0)
+    store = open_store(url, ReviewKey.load())
+    lead = Actor("filler", Role.LEAD)
+    probabilities = random.dirichlet(np.full(classes, 0.3), count + 1000)
+    new = [
+        NewCase(
+            digest=f"{number:064x}",
+            source=f"test/{number}",
+            predicted=int(row.argmax()),
+            probabilities=tuple(float(value) for value in row / row.sum()),
+            need=float(1 - row.max()),
+            signals={"uncertainty": float(1 - row.max()), "novelty": float(random.random())},
+        )
+        for number, row in enumerate(probabilities)
+    ]
+    numbers = store.queue.add(new, lead)
+    reviewers = [Actor(f"reviewer {n}", Role.REVIEWER) for n in range(16)]
+
+    def decide(part: int) -> None:
+        me = reviewers[part]
+        for position in range(part, count, len(reviewers)):
+            number = numbers[position]
+            store.queue.claim(me, number)
+            override = position % 7 == 0
+            other = (new[position].predicted + 1) % classes
+            store.decisions.decide(
+                me,
+                Decision(
+                    number,
+                    Choice.OVERRIDE if override else Choice.ACCEPT,
+                    label=other if override else None,
+                    reason=Reason.CONFUSABLE if override else None,
+                ),
+            )
+
+    with ThreadPoolExecutor(len(reviewers)) as pool:
+        list(pool.map(decide, range(len(reviewers))))
+    store.close()
+
+
+def pages(link: str, case: int) -> dict[str, float]:
+    """Return the medians over 30 of the queue's and a case's page, in milliseconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+
+    def get(path: str, method: str = "GET", cookie: str = "") -> http.client.HTTPResponse:
+        headers = {"Cookie": cookie, "Origin": f"http://127.0.0.1:{PORT}", "Sec-Fetch-Site": "none"}
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+    answer = get(link)
+    cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
+    found = {}
+    for name, path in (("queue_page_ms", "/"), ("case_page_ms", f"/cases/{case}")):
+        times = []
+        for _ in range(33):
+            begin = time.perf_counter()
+            answer = get(path, cookie=cookie)
+            times.append(1000 * (time.perf_counter() - begin))
+            if answer.status != 200:
+                sys.exit(f"{path} answered {answer.status}.")
+        found[name] = round(statistics.median(times[3:]), 1)
+        found[name.replace("_ms", "_p95_ms")] = round(sorted(times[3:])[28], 1)
+    return found
+
+
+def timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return round(time.perf_counter() - begin, 1)
+
+
+def full_store(run: Path, url: str, decisions: int, classes: int) -> dict[str, Any]:
+    taken = timed(lambda: fill(url, decisions, classes))
+    with console(run, url) as link:
+        found = pages(link, decisions + 1)
+    verify = [*COMMAND, "verify", url]
+    seconds = timed(lambda: subprocess.run(verify, check=True, stdout=subprocess.DEVNULL))
+    return {
+        "decisions": decisions,
+        "decisions_per_second": round(decisions / taken, 1),
+        **found,
+        "verify_seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--decisions", type=int, default=100_000)
+    parser.add_argument("--bare", type=float, help="only this process's bare rate, for so long")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    if chosen.bare:
+        print(bare(chosen.run, chosen.bare))
+        return
+    opened = load_run(chosen.run)
+    images = (opened.parts[0] if opened.parts else opened).dataset.test.images
+    files = pictures(images[:1000])
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FEDLENS_REVIEW_KEY"] = f"{folder}/review.key"
+        url = f"sqlite:///{folder}/review.sqlite"
+        adding = [*COMMAND, "token", "add", url, "benchmark"]
+        token = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
+        result: dict[str, Any] = bare_rates(chosen.run, 15)
+        with console(chosen.run, url):
+            result |= latency(token, files, chosen.requests)
+            result |= load(token, files, 8, chosen.seconds)
+        for cores in ("one_core", "all_cores"):
+            rate = result[f"bare_per_second_{cores}"]
+            result[f"load_over_bare_{cores}"] = round(result["load_per_second"] / rate, 2)
+        if chosen.decisions:
+            url = f"sqlite:///{folder}/full.sqlite"
+            result |= full_store(chosen.run, url, chosen.decisions, len(opened.class_names))
+    report("review", result, TARGETS, chosen.json, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""``fedlens review``: serve the console, keep its people, and prove its trail."""
+
+from fedlens.cli.review.app import review
+from fedlens.cli.review.people import token, user
+from fedlens.cli.review.serve import serve
+
+for command in (serve,):
+    review.command()(command)
+review.add_typer(user, name="user")
+review.add_typer(token, name="token")
+
+__all__ = ["review"]

@@ -1,0 +1,219 @@
+"""``fedlens review serve``: the console of one run."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedlens.cli.display import errors, out, watching
+from fedlens.cli.options import RunPath
+from fedlens.cli.review.app import KeyFile, account, address_of, check_installed, operator
+from fedlens.errors import RunError
+from fedlens.experiment.modes import Event
+from fedlens.experiment.opened import load_run
+
+if TYPE_CHECKING:
+    from fedlens.review.contract import Person
+    from fedlens.review.store import Store
+    from fedlens.review.web.console import Console
+
+ANCHOR_SECONDS = 300.0
+
+
+def serve(
+    run: RunPath,
+    *,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images to review (PNG, JPEG, TIFF).", show_default=False),
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Review the run's test images.")] = False,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of them.", show_default=False)
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="To listen on; other than loopback it needs TLS.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="Host name that browsers may call it by.", show_default=False),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="TLS certificate, PEM.", show_default=False)
+    ] = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option(help="Its key, PEM.", show_default=False)
+    ] = None,
+    blind_first: Annotated[
+        bool,
+        typer.Option(
+            "--blind-first/--open",
+            help="Reviewers label before they see the prediction and the map, or see all at once.",
+        ),
+    ] = False,
+    neighbours: Annotated[
+        bool,
+        typer.Option(
+            "--neighbours",
+            help="Show similar training images. They are the data of others: ask first.",
+        ),
+    ] = False,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the store there: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+            show_default="RUN/review/review.sqlite",
+        ),
+    ] = None,
+    key: KeyFile = None,
+) -> None:
+    """Serve the reviewer's console of a finished run, on this machine alone unless told otherwise.
+
+    Without people in the store it lets you in by a link that works once. Stop it with Ctrl-C;
+    nothing that was decided is lost.
+
+    Examples:
+
+        fedlens review serve runs/first --demo
+
+        fedlens review serve runs/first --images incoming --blind-first
+
+        fedlens review serve runs/first --database postgresql://fedlens@db/review --host 0.0.0.0
+        --name review.example.org --certificate review.pem --certificate-key review.key
+    """
+    check_installed()
+    from fedlens.cli.review.reviewed import subject_of
+    from fedlens.review.model import Examiner
+    from fedlens.review.store import ReviewKey, open_store
+    from fedlens.review.web.app import create_app
+    from fedlens.review.web.console import LOOPBACK_HOSTS, Console, Policy
+    from fedlens.review.web.images import ImageSource
+    from fedlens.review.web.serving import is_loopback
+    from fedlens.review.web.serving import serve as serve_app
+
+    if demo and images is not None:
+        raise RunError("--demo reviews the test images and --images a folder: choose one.")
+    opened = load_run(run)
+    subject = subject_of(opened)
+    source = ImageSource(subject, images)
+    policy = Policy(
+        blind_first=blind_first,
+        neighbours=neighbours,
+        secure_cookies=certificate is not None,
+        hosts=(*LOOPBACK_HOSTS, *(name or [])),
+    )
+    secret = ReviewKey.load(key)
+    store = open_store(address_of(database or str(run), must_exist=False), secret)
+    try:
+        with _told("Learning how sure the model may be"):
+            examiner = Examiner(subject, opened.path / "review")
+        try:
+            console = Console(store, examiner, subject, source, policy, secret.public.fingerprint)
+            if demo or images is not None:
+                _fill(console, first)
+            _record_start(console)
+            app = create_app(console)
+            scheme = "http" if certificate is None else "https"
+            where = f"{scheme}://{host if is_loopback(host) or not name else name[0]}:{port}"
+            _greet(store, where, link=is_loopback(host))
+            with _anchoring(store):
+                serve_app(app, host, port, certificate, certificate_key)
+        finally:
+            examiner.close()
+    finally:
+        store.close()
+    out.print("Stopped; the trail is kept.", highlight=False)
+
+
+def _fill(console: "Console", first: int | None) -> None:
+    """Add the images to the queue, with a bar; those that are there already stay as they are."""
+    from fedlens.review.contract import ReviewError
+
+    added = 0
+    with watching() as watch:
+        watch(Event(0, 1, "Looking at the images"))
+        batches = console.images.cases(
+            console.examiner, lambda done, total: watch(Event(done, total)), first=first
+        )
+        for cases in batches:
+            added += len(console.store.queue.add(cases, operator()))
+    if added == 0:
+        raise ReviewError("There are no images to review.")
+
+
+def _record_start(console: "Console") -> None:
+    from dataclasses import asdict
+
+    from fedlens.review.store.trail import SERVING_BEGAN
+
+    policy = {name: value for name, value in asdict(console.policy).items() if name != "hosts"}
+    content = {"model": console.examiner.identity, "policy": policy}
+    console.store.trail.add(SERVING_BEGAN, operator(), content)
+
+
+def _greet(store: "Store", where: str, *, link: bool) -> None:
+    """Say where the console is, and how one gets in."""
+    progress = store.queue.progress()
+    waiting = progress.total - progress.decided
+    person = _person(store) if link else None
+    out.print(f"{waiting:,} cases are waiting at", highlight=False)
+    address = where
+    if person is not None:
+        address = f"{where}/link/{store.people.one_time_link(person)}"
+    out.print(f"  {address}", highlight=False, soft_wrap=True, markup=False)
+    if person is not None:
+        out.print(f"The link lets {person.name} in once, within ten minutes.", highlight=False)
+    elif not store.people.list():
+        out.print(
+            "Nobody may sign in yet: `fedlens review user add` adds a person.", highlight=False
+        )
+    out.print("Ctrl-C stops the console.", highlight=False)
+
+
+def _person(store: "Store") -> "Person | None":
+    """Return whoever runs the command, as a person of the store; made a lead where there is nobody."""
+    from fedlens.review.contract import Role
+
+    name = account()
+    people = store.people.list()
+    if not people:
+        return store.people.add(name, secrets.token_urlsafe(32), Role.LEAD, operator())
+    return next((one for one in people if one.name == name and one.active), None)
+
+
+@contextmanager
+def _told(message: str) -> Iterator[None]:
+    """Show that something is being done whose end cannot be foretold."""
+    with watching() as watch:
+        watch(Event(0, 1, message))
+        yield
+
+
+@contextmanager
+def _anchoring(store: "Store") -> Iterator[None]:
+    """Keep an anchor of the trail's end beside the key every few minutes."""
+    from fedlens.review.contract import ReviewError
+    from fedlens.review.store.anchors import keep_anchor
+
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(ANCHOR_SECONDS):
+            try:
+                keep_anchor(store.trail)
+            except ReviewError as error:
+                errors.print(f"Note: {error}", style="yellow", markup=False, soft_wrap=True)
+
+    thread = threading.Thread(target=keep, name="anchors", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
