@@ -77,12 +77,16 @@ def head_of(model: nn.Module) -> nn.Linear:
 
 
 @contextmanager
-def captured_features(head: nn.Linear) -> Iterator[list[Tensor]]:
-    """Yield a list that forward passes inside the block fill with the inputs (B, F) of ``head``."""
+def captured_features(head: nn.Linear, most: int | None = None) -> Iterator[list[Tensor]]:
+    """Yield a list that forward passes inside the block fill with the inputs (B, F) of ``head``.
+
+    No more than the first ``most`` of them; None for all.
+    """
     features: list[Tensor] = []
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        features.append(inputs[0].detach().flatten(1))
+        if most is None or len(features) < most:
+            features.append(inputs[0].detach().flatten(1))
 
     handle = head.register_forward_pre_hook(keep)
     try:

@@ -7,33 +7,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedlens.explain import METHODS, Contrast, explain
+from fedlens.explain import METHODS, Contrast, Explanation, explain
 from fedlens.review.contract import ReviewError
 from fedlens.review.model import evidence as evidence_of
-from fedlens.review.model import need
 from fedlens.review.model.asking import Asking
 from fedlens.review.model.badges import MapOf, Trial, badges_of
 from fedlens.review.model.findings import Badge, Explained, Prediction
 from fedlens.review.model.fitted import Fitted, chosen, fitted
-from fedlens.review.model.looking import Looker
+from fedlens.review.model.looking import Look, Looker
+from fedlens.review.model.reading import predictions
 from fedlens.review.model.subject import Subject, image_digest, map_digest
 from fedlens.review.model.thread import LARGEST_BATCH, ModelThread
 from fedlens.training import Evaluation
 from fedlens.training.calibration import Temperature
+from fedlens.training.novelty import captured_features
 
 SCALED_ON = 32
 """Validation images whose maps set the scale of a method's colours."""
 
 SCALE_PERCENTILE = 0.99
 """Share of those maps' pixels that are no stronger than the end of the scale."""
-
-TOP = 3
-"""Classes that are named, the surest first."""
 
 _REMEMBERED = 4096  # predictions
 
@@ -107,6 +103,8 @@ class Examiner:
             ReviewError: they are not such images, or the network's answer is not a number.
         """
         self._check(images, 4)
+        if len(images) == 0:
+            return []
         # Part by part: who asks about one image meanwhile comes in between.
         parts = [self.predict_soon(part).result() for part in images.split(LARGEST_BATCH)]
         return [prediction for part in parts for prediction in part]
@@ -125,6 +123,9 @@ class Examiner:
         badges: bool = False,
     ) -> Explained:
         """Return why the network says what it says of ``image``.
+
+        The prediction in it has all signals where badges were asked for, or the image was predicted
+        before; else it lacks ``disagreement``, which would cost as much again as the map.
 
         Args:
             image: uint8 (C, H, W).
@@ -151,7 +152,7 @@ class Examiner:
         self._check(image, 3)
         method = self._known(method or self.methods[0])
         self._check_target(method, target)
-        kind = target if isinstance(target, Contrast) else "class"
+        kind = "class" if isinstance(target, int) else target
         work = partial(self._explain, method, badges)
         return self._thread.submit(("explain", method, kind, badges), work, (image, target))
 
@@ -235,78 +236,54 @@ class Examiner:
     def _predictions(self, images: Tensor) -> list[Prediction]:
         digests = [image_digest(image) for image in images]
         new = [n for n, digest in enumerate(digests) if digest not in self._remembered]
-        fresh: dict[int, Prediction] = {}
+        answers = {n: self._remembered[digests[n]] for n in range(len(images)) if n not in new}
         if new:
-            found = self._look(images[new], [digests[n] for n in new])
-            fresh = dict(zip(new, found, strict=True))
-        answers = [
-            fresh[n] if n in fresh else self._remembered[digest] for n, digest in enumerate(digests)
-        ]
-        for prediction in answers:
+            seen = self._looker.look(images[new])
+            found = predictions(seen, [digests[n] for n in new], self._fitted, self.subject.test)
+            answers.update(zip(new, found, strict=True))
+        for prediction in answers.values():
             self._remembered[prediction.digest] = prediction
             self._remembered.move_to_end(prediction.digest)
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-        return answers
+        return [answers[n] for n in range(len(images))]
 
-    def _look(self, images: Tensor, digests: Sequence[str]) -> list[Prediction]:
-        seen, known = self._looker.look(images), self._fitted
-        probabilities = known.temperature.probabilities(seen.logits)
-        predicted = seen.logits.argmax(1).tolist()
-        novelty = known.novelty.score(seen.features)
-        strange = None
-        if seen.likeness is not None and known.likeness is not None:
-            # The share of validation images whose maps are more alike than this one's.
-            above = np.searchsorted(known.likeness, seen.likeness.numpy(), side="right")
-            strange = 1 - above / len(known.likeness)
-        answers = []
-        for n, digest in enumerate(digests):
-            number, sure = predicted[n], probabilities[n]
-            signals = {
-                need.UNCERTAINTY: float(1 - sure[number]),
-                need.NOVELTY: need.beyond_usual(float(novelty[n])),
-                need.WEAK_CLASS: float(1 - known.figures.f1[number]),
-            }
-            if strange is not None:
-                signals[need.DISAGREEMENT] = need.beyond_usual(float(strange[n]))
-            confusable, share = _confusable(self.subject.test, number)
-            answers.append(
-                Prediction(
-                    digest=digest,
-                    logits=tuple(seen.logits[n].tolist()),
-                    probabilities=tuple(sure.tolist()),
-                    predicted=number,
-                    top=_top(sure, number),
-                    confusable=confusable,
-                    confusable_share=share,
-                    novelty=float(novelty[n]),
-                    need=need.need_of(signals),
-                    signals=signals,
-                )
-            )
-        return answers
+    def _glances(self, explanation: Explanation, parts: list[Tensor]) -> list[Prediction]:
+        """Return predictions from what explaining showed already: all but ``disagreement``.
+
+        Args:
+            explanation: of B images.
+            parts: inputs of the last linear layer, one a forward pass.
+        """
+        if len(parts) == 1 and len(parts[0]) == len(explanation):
+            seen = Look(explanation.logits, parts[0].cpu(), None)
+        else:
+            seen = self._looker.glance(explanation.images)
+        digests = [image_digest(image) for image in explanation.images]
+        found = predictions(seen, digests, self._fitted, self.subject.test)
+        return [self._remembered.get(one.digest, one) for one in found]
 
     def _explain(
         self, method: str, badges: bool, items: Sequence[tuple[Tensor, Question]]
     ) -> list[Explained]:
         images = torch.stack([image for image, _ in items])
-        predictions = self._predictions(images)
-        asked = items[0][1]
+        asked = [target for _, target in items]
         target: Tensor | Contrast | None = None
-        if isinstance(asked, Contrast):
-            target = asked
-        elif METHODS[method].class_specific:
-            # The predicted class by its number: two ways to compute it might part at a tie.
-            pairs = zip(items, predictions, strict=True)
-            target = torch.tensor([p.predicted if t is None else t for (_, t), p in pairs])
+        if isinstance(asked[0], Contrast):
+            target = asked[0]
+        elif asked[0] is not None:
+            target = torch.tensor(asked)
         given = self._asking.arguments(method)
-        found = explain(self.subject.model, images, method, target=target, **given)
+        with captured_features(self._looker.head, most=2) as parts:
+            found = explain(self.subject.model, images, method, target=target, **given)
+        all_signals = badges
+        known = self._predictions(images) if all_signals else self._glances(found, parts)
         meta = {**found.meta, **self._asking.about(method)}
         answers = []
-        for n, ((image, question), prediction) in enumerate(zip(items, predictions, strict=True)):
+        for n, ((image, question), prediction) in enumerate(zip(items, known, strict=True)):
             values = found.values[n]
             degenerate = bool(found.degenerate[n])
-            one = target[n : n + 1] if isinstance(target, Tensor) else target
+            one = found.target[n : n + 1] if isinstance(found.target, Tensor) else found.target
             about = {**meta, "batch": {"size": len(items), "position": n}}
             tried: tuple[Badge, ...] = ()
             if badges:
@@ -359,19 +336,3 @@ class Examiner:
     def _features(self, batches: Sequence[Tensor]) -> list[Tensor]:
         found = self._looker.look(torch.cat(list(batches))).features
         return list(found.split([len(batch) for batch in batches]))
-
-
-def _top(probabilities: npt.NDArray[np.float64], predicted: int) -> tuple[int, ...]:
-    """Return the three most probable classes, the predicted one first even in a tie."""
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    return (predicted, *[number for number in order if number != predicted])[:TOP]
-
-
-def _confusable(test: Evaluation, predicted: int) -> tuple[int | None, float]:
-    """Return the class that is most often taken for ``predicted``, and its share of those calls."""
-    assert test.confusion is not None
-    called = test.confusion[:, predicted].astype(np.float64)
-    total = called.sum()
-    called[predicted] = 0
-    worst = int(called.argmax())
-    return (worst, float(called[worst] / total)) if called[worst] > 0 else (None, 0.0)
