@@ -224,7 +224,8 @@ def _evidence(console: Console, case: Case, maps: list[Explained]) -> dict[str, 
     if maps:
         return dict(console.examiner.evidence(maps[0]))
     return {
-        "identity": dict(console.examiner.identity),
+        "model": dict(console.examiner.identity),
+        "predicted": case.predicted,
         "probabilities": list(case.probabilities),
         "explanation": None,
     }

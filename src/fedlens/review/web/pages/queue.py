@@ -21,12 +21,21 @@ from fedlens.review.contract import (
 )
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages import words
+from fedlens.review.web.pages.after import after_view
 from fedlens.review.web.pages.paging import offset_of, paging
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import Signed, needs
 
 CASES_A_PAGE = 25
 EMPTY = "There is no case left for you: the rest is decided, deferred by you, or with others."
+
+TO_DO = "to-do"
+ALL = "all"
+_STATES: Mapping[str, tuple[State, ...]] = {
+    TO_DO: (State.OPEN, State.ASSIGNED, State.DEFERRED),
+    ALL: (),
+    **{str(state): (state,) for state in State},
+}
 
 router = APIRouter()
 
@@ -69,7 +78,7 @@ class Chosen:
     @property
     def any(self) -> bool:
         """Return whether there is a filter at all."""
-        return bool(self.state or self.predicted or self.signal or self.mine)
+        return bool(self.state != TO_DO or self.predicted or self.signal or self.mine)
 
 
 @router.get("/")
@@ -80,7 +89,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
     predicted_shown = shows_predicted(console, person)
     chosen = _chosen(query, classes if predicted_shown else 0)
     filters = Filters(
-        states=(State(chosen.state),) if chosen.state else (),
+        states=_STATES.get(chosen.state, ()),
         predicted=int(chosen.predicted) if chosen.predicted else None,
         assignee=person.name if chosen.mine else None,
         signal=chosen.signal or None,
@@ -89,7 +98,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
     offset = offset_of(query)
     mine = queue.count(Filters(states=(State.ASSIGNED,), assignee=person.name))
     kept = {
-        "state": chosen.state,
+        "state": "" if chosen.state == TO_DO else chosen.state,
         "predicted": chosen.predicted,
         "signal": chosen.signal,
         "mine": "yes" if chosen.mine else "",
@@ -99,11 +108,16 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
         request,
         "queue.html.j2",
         said=EMPTY if query.get("said") == "empty" else "",
+        after=after_view(console, person, query.get("after", "")),
         next_words="Go on with your case" if mine else "Work the next case",
         progress=progress_view(queue.progress()),
         chosen=chosen,
         shows_predicted=predicted_shown,
-        states=[(str(state), text) for state, text in words.STATES.items()],
+        states=[
+            (TO_DO, "to do"),
+            *((str(state), text) for state, text in words.STATES.items()),
+            (ALL, "all"),
+        ],
         signals=[(name, text) for name, (_, text) in words.SIGNALS.items()],
         heads={name: head for name, (head, _) in words.SIGNALS.items()},
         rows=[
@@ -198,7 +212,7 @@ def _chosen(query: Mapping[str, str], classes: int) -> Chosen:
     state, signal, predicted = (query.get(name, "") for name in ("state", "signal", "predicted"))
     known = predicted.isascii() and predicted.isdigit() and len(predicted) < 6
     return Chosen(
-        state if state in set(map(str, State)) else "",
+        state if state in _STATES else TO_DO,
         predicted if known and int(predicted) < classes else "",
         signal if signal in words.SIGNALS else "",
         query.get("mine") == "yes",

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -11,10 +12,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from fedlens.report.wording import count
 from fedlens.review.contract import NotAllowedError, Person, Record, Role
+from fedlens.review.store import exports
 from fedlens.review.store.anchors import anchor_line, anchor_of, keep_anchor, kept_anchors
-from fedlens.review.store.exports import export_csv, export_jsonl
-from fedlens.review.store.trail import ANCHORED, EXPORTED, KINDS
+from fedlens.review.store.trail import ANCHORED, KINDS
 from fedlens.review.store.verification import Verification, verify
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.history import KINDS_IN_WORDS, record_words
@@ -94,15 +96,15 @@ def check(request: Request, console: ConsoleOf, person: Signed) -> Response:
 @router.get("/trail/export.jsonl")
 def as_jsonl(console: ConsoleOf, person: Reader) -> Response:
     """Send the trail as JSONL, which can be verified on its own."""
-    console.store.trail.add(EXPORTED, person.actor, {"format": "jsonl"})
-    return _file(export_jsonl(console.store), "application/jsonl", "trail.jsonl")
+    lines = exports.jsonl(console.store, person.actor)
+    return _file(lines, "application/jsonl", "trail.jsonl")
 
 
 @router.get("/trail/export.csv")
 def as_csv(console: ConsoleOf, person: Reader) -> Response:
     """Send the trail as CSV."""
-    console.store.trail.add(EXPORTED, person.actor, {"format": "csv"})
-    return _file(export_csv(console.store), "text/csv; charset=utf-8", "trail.csv")
+    lines = exports.table(console.store, person.actor)
+    return _file(lines, "text/csv; charset=utf-8", "trail.csv")
 
 
 @router.get("/trail/anchor.jsonl")
@@ -142,15 +144,16 @@ def show_record(request: Request, console: ConsoleOf, person: Signed, sequence: 
 def verdict_of(found: Verification) -> Verdict:
     """Return in words what verifying the chain found."""
     findings = [FindingView(one.sequence, one.sentence) for one in found.findings]
-    if not findings:
-        return Verdict(True, f"Chain valid: {found.records:,} records.", (), 0)
-    number = len(findings)
+    sentence = found.sentence[:1].upper() + found.sentence[1:]
+    if found.valid:
+        anchors = f", held to {count(found.anchors, 'anchor')}" if found.anchors else ""
+        return Verdict(True, f"{sentence}{anchors}.", (), 0)
+    number = count(len(findings), "finding")
     return Verdict(
         False,
-        f"Chain broken: {number:,} {'finding' if number == 1 else 'findings'} in "
-        f"{found.records:,} records.",
+        f"Chain NOT valid: {number} in {found.records:,} records.",
         findings[:FINDINGS_SHOWN],
-        max(0, number - FINDINGS_SHOWN),
+        max(0, len(findings) - FINDINGS_SHOWN),
     )
 
 
@@ -216,8 +219,10 @@ def _is_number(text: str) -> bool:
 
 
 def _file(lines: Iterable[str], media_type: str, name: str) -> Response:
+    left = iter(lines)
+    first = next(left, "")  # what cannot be sent is refused before anything is
     return StreamingResponse(
-        iter(lines),
+        chain([first], left),
         media_type=media_type,
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

@@ -133,7 +133,7 @@ def standing(case: Case, me: str) -> str:
     if case.state is State.DECIDED:
         return f"decided by {'you' if case.assignee == me else case.assignee or 'somebody'}"
     if case.state is State.DEFERRED:
-        return "deferred, open to somebody else"
+        return f"deferred by {'you' if case.assignee == me else case.assignee or 'somebody'}"
     return "open"
 
 
