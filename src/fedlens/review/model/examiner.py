@@ -334,5 +334,5 @@ class Examiner:
         return [float(strong.double().quantile(SCALE_PERCENTILE)) if len(strong) else 1.0]
 
     def _features(self, batches: Sequence[Tensor]) -> list[Tensor]:
-        found = self._looker.look(torch.cat(list(batches))).features
+        found = self._looker.glance(torch.cat(list(batches))).features
         return list(found.split([len(batch) for batch in batches]))
