@@ -18,7 +18,6 @@ from fedlens.models import build_model
 from fedlens.review.contract import Actor, Person, Role
 from fedlens.review.model import Examiner, Subject, weights_digest
 from fedlens.review.store import ReviewKey, Store, open_store
-from fedlens.review.store.people import People
 from fedlens.review.web.app import create_app
 from fedlens.review.web.console import Console, Policy
 from fedlens.review.web.images import ImageSource
@@ -71,12 +70,13 @@ def examiner(subject: Subject) -> Iterator[Examiner]:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Store]:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store in SQLite, whose passwords are hashed fast."""
+    fast = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr("fedlens.review.store.people.PasswordHasher", lambda: fast)
     store = open_store(
         f"sqlite:///{tmp_path / 'review.sqlite'}", ReviewKey.load(tmp_path / "review.key")
     )
-    store.people = People(store.trail, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     yield store
     store.close()
 

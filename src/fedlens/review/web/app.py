@@ -12,7 +12,7 @@ import fedlens
 from fedlens.review.web import api
 from fedlens.review.web.api.watching import Measured
 from fedlens.review.web.console import Console
-from fedlens.review.web.limits import BATCH_BYTES, IMAGE_BYTES, BodyLimit
+from fedlens.review.web.limits import BATCH_BYTES, BODY_SECONDS, IMAGE_BYTES, BodyLimit
 from fedlens.review.web.pages import routers, sign_in
 from fedlens.review.web.refusals import add_refusals
 from fedlens.review.web.security import Doorman, SecureHeaders, check_csrf
@@ -56,7 +56,7 @@ def create_app(console: Console) -> FastAPI:
     app.mount("/static", _Static(directory=static))
     add_refusals(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, larger=LARGER_BODIES)
+    app.add_middleware(BodyLimit, larger=LARGER_BODIES, seconds=BODY_SECONDS)
     app.add_middleware(Doorman)
     app.add_middleware(SecureHeaders, secure=console.policy.secure_cookies)
     app.add_middleware(Measured, measures=app.state.measures)

@@ -36,7 +36,7 @@ class BodyLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, larger: Mapping[str, int], seconds: float = BODY_SECONDS
+        self, app: ASGIApp, larger: Mapping[str, int], seconds: float
     ) -> None:
         self.app = app
         self.larger = larger

@@ -54,6 +54,7 @@ def server(
         access_log=False,  # the paths hold links that work once
         server_header=False,
         proxy_headers=False,  # an address that a client claims is not one to count attempts by
+        http="h11",  # which limits how long a header may be
         ws="none",
         lifespan="off",
         limit_concurrency=CONNECTIONS,
