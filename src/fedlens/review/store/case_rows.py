@@ -7,7 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from fedlens.review.contract import Case, ConflictError, NewCase, NotFoundError, ReviewError, State
+from fedlens.review.contract import (
+    SOURCE_API,
+    Case,
+    ConflictError,
+    NewCase,
+    NotFoundError,
+    ReviewError,
+    State,
+)
 from fedlens.review.store.chain import canonical, check_name, finite
 from fedlens.review.store.tables import CASES
 
@@ -43,6 +51,8 @@ def row_of(case: NewCase, added: float) -> dict[str, Any]:
         raise ReviewError("The digest of an image is SHA-256, 64 hexadecimal digits.")
     if not case.source or len(case.source) > 1024 or not case.source.isprintable():
         raise ReviewError("A case says in 1 to 1,024 characters where its image is found.")
+    if case.queued and case.source == SOURCE_API:
+        raise ReviewError(f"A case that is queued is found elsewhere than in '{SOURCE_API}'.")
     if not 0 <= case.predicted < len(case.probabilities):
         raise ReviewError(
             f"Class {case.predicted} was predicted, of {len(case.probabilities)} classes."

@@ -54,6 +54,7 @@ class ChainCheck:
         key: that signed it.
         findings: that are added to.
         seals: running digest of the signatures before the first record.
+        signatures: they are checked; not where it is unknown which store it is.
         wanted: sequence number -> what is looked up there, for anchors; filled in as they pass.
     """
 
@@ -65,6 +66,7 @@ class ChainCheck:
     first: int = 0
     last: int = 0
     before: str = NOTHING
+    signatures: bool = True
     digest: str = NOTHING
     records: int = 0
     _worked_out: str = NOTHING
@@ -155,25 +157,13 @@ class ChainCheck:
         self.findings.add(first, "forged", sentence)
 
     def _holds(self, sequence: int, digest: str, signature: str) -> bool:
-        return signed_by(self.key, signature, record_message(self.store, sequence, digest))
+        return not self.signatures or signed_by(
+            self.key, signature, record_message(self.store, sequence, digest)
+        )
 
     def close(self, head: Head | None, purpose: str = "head") -> None:
-        """Compare where the chain ends with what was signed of its end."""
-        if head is None:
-            self.findings.add(None, "head", "The end of the chain was removed from the store.")
-            return
-        if not head.holds(self.key, purpose):
-            if head.fingerprint != self.key.fingerprint:
-                self.findings.add(
-                    None,
-                    "key",
-                    f"The chain says that it was signed with the key {head.fingerprint}, and not with "
-                    f"{self.key.fingerprint}.",
-                )
-            else:
-                self.findings.add(
-                    None, "head", "The end of the chain was altered: its signature does not hold."
-                )
+        """Compare where the chain ends with what was signed of its end, if it truly was."""
+        if head is None or not head.holds(self.key, purpose):
             return
         if head.count > self.last:
             self.findings.add(self.last + 1, "truncated", _removed(self.last + 1, head.count))
@@ -190,8 +180,28 @@ class ChainCheck:
             )
 
 
+def check_head(
+    head: Head | None, key: PublicKey, findings: Findings, purpose: str = "head"
+) -> bool:
+    """Check that the end of a chain was signed; return whether it was."""
+    if head is None:
+        findings.add(None, "head", "The end of the chain was removed from the store.")
+    elif head.holds(key, purpose):
+        return True
+    elif head.fingerprint != key.fingerprint:
+        findings.add(
+            None,
+            "key",
+            f"The chain says that it was signed with the key {head.fingerprint}, and not with "
+            f"{key.fingerprint}.",
+        )
+    else:
+        findings.add(None, "head", "The end of the chain was altered: its signature does not hold.")
+    return False
+
+
 def check_each_signature(
-    rows: Iterable[tuple[int, str, str]], store: str, key: PublicKey, findings: Findings
+    rows: Iterable[Sequence[Any]], store: str, key: PublicKey, findings: Findings
 ) -> None:
     """Name the records whose signature was changed and nothing else; slow, a signature at a time.
 

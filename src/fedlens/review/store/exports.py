@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from fedlens.review.contract import Actor, ReviewError
 from fedlens.review.store.chain import NOTHING, Head, canonical, in_words
-from fedlens.review.store.checking import ChainCheck, Findings
+from fedlens.review.store.checking import ChainCheck, Findings, check_head
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
 from fedlens.review.store.trail import EXPORTED, RECORD_COLUMNS, read_head
@@ -183,6 +183,7 @@ def verify_export(lines: Iterable[str], public_key: PublicKey) -> Verification:
     if not ends:
         raise ReviewError("The export has no signed end: it was cut off.")
     (end,) = ends
+    check_head(end, public_key, findings, PURPOSE)
     if check.first != first.first or check.before != first.previous:
         findings.add(first.first, "removed", "The export does not begin as it says.")
     check.close(end, PURPOSE)

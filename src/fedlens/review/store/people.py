@@ -60,7 +60,7 @@ class People:
         self.hasher = hasher or PasswordHasher()
         self.sessions = Sessions(trail, self._person)
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
-        self._nobody = self.hasher.hash(secrets.token_hex(16))
+        self._decoy = ""
         self.start_session = self.sessions.start
         self.session = self.sessions.find
         self.end_session = self.sessions.end
@@ -163,7 +163,9 @@ class People:
         """
         with self.database.read() as connection:
             row = self._find(connection, name, token=False)
-        right = self._matches(self._nobody if row is None else row.secret, password)
+        if not self._decoy:
+            self._decoy = self._hash(secrets.token_hex(16))
+        right = self._matches(self._decoy if row is None else row.secret, password)
         if row is None or not right or not row.active:
             actor = UNKNOWN if row is None else _person(row).actor
             content = {"why": "name" if row is None else "password" if not right else "inactive"}

@@ -239,7 +239,9 @@ def _check_deferred(connection: Connection, findings: Findings) -> None:
         DECISIONS.c.undone_by.is_(None),
         DECISIONS.c.choice == str(Choice.DEFER),
     )
-    newest = dict(_stream(connection, deferrals.order_by(DECISIONS.c.sequence)).tuples().all())
+    newest = {
+        row[0]: row[1] for row in _stream(connection, deferrals.order_by(DECISIONS.c.sequence))
+    }
     query = select(CASES.c.number, CASES.c.deferred_by, CASES.c.state).where(
         or_(CASES.c.deferred_by.is_not(None), CASES.c.state == State.DEFERRED)
     )

@@ -2,14 +2,15 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
 from fedlens.review.contract import ReviewError
-from fedlens.review.store.anchors import keep_anchor, newest_kept
+from fedlens.review.store.anchors import keep_anchor, kept_anchors, newest_kept
 from fedlens.review.store.cases import Queue
+from fedlens.review.store.chain import Head
 from fedlens.review.store.database import Database, StoreError, open_database
 from fedlens.review.store.decisions import Decisions
 from fedlens.review.store.people import People
@@ -17,6 +18,7 @@ from fedlens.review.store.signing import ReviewKey
 from fedlens.review.store.switch import Switch
 from fedlens.review.store.tables import RECORDS
 from fedlens.review.store.trail import Memory, Trail, begin, read_head
+from fedlens.review.store.verification import Verification, verify
 
 
 class Store:
@@ -46,6 +48,11 @@ class Store:
     def identity(self) -> str:
         """Return the store's own name, 32 hexadecimal digits, which is in all that is signed."""
         return self.trail.head().store
+
+    def verify(self, anchors: Iterable[Head] = ()) -> Verification:
+        """Check the store, with the anchors beside the key and those given; see :func:`verify`."""
+        kept = kept_anchors(self.key, self.identity)
+        return verify(self.database, self.key.public, [*kept, *anchors])
 
     def close(self) -> None:
         """Write what waits, keep an anchor of the chain's end beside the key, and let go.

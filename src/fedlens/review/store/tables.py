@@ -14,7 +14,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    text,
 )
 
 METADATA = MetaData()
@@ -86,14 +85,7 @@ Index(
 Index("cases_assignee", CASES.c.assignee, CASES.c.state)
 Index("cases_lease", CASES.c.state, CASES.c.lease_until)
 Index("cases_record", CASES.c.record)
-Index(
-    "cases_source",
-    CASES.c.source,
-    CASES.c.digest,
-    unique=True,
-    sqlite_where=text("queued"),
-    postgresql_where=text("queued"),
-)
+Index("cases_source", CASES.c.source, CASES.c.digest)
 
 DECISIONS = Table(
     "decisions",

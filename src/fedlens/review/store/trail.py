@@ -125,11 +125,11 @@ class Memory:
 
     Attributes:
         known: the newest head that was seen, in the store or in an anchor; None before.
-        made: signature of the head that this process signed last.
+        made: the head that this process signed last.
     """
 
     known: Head | None = None
-    made: str = ""
+    made: Head | None = None
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -218,7 +218,7 @@ def begin(connection: Connection, key: ReviewKey, store: str, at: float) -> None
 def _seal(head: Head, key: ReviewKey, memory: Memory | None, connection: Connection) -> None:
     signed = head.signed(key)
     if memory is not None:
-        memory.made = signed.signature
+        memory.made = signed
     connection.execute(
         update(HEAD).values(
             count=signed.count,
@@ -237,7 +237,7 @@ def _trusted(connection: Connection, key: ReviewKey, memory: Memory | None) -> H
             "The end of the trail was removed from the store, so that nothing is appended to it; "
             "verify the store and put a backup back."
         )
-    if memory is None or head.signature != memory.made:
+    if memory is None or head != memory.made:
         if head.fingerprint != key.public.fingerprint:
             raise ConflictError(
                 f"The trail was signed with another key ({head.fingerprint}) than the one in "

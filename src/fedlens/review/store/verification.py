@@ -17,8 +17,14 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from fedlens.review.store.anchors import PURPOSE
-from fedlens.review.store.chain import NOTHING, Head
-from fedlens.review.store.checking import ChainCheck, Finding, Findings, check_each_signature
+from fedlens.review.store.chain import NOTHING, Head, record_message, signed_by
+from fedlens.review.store.checking import (
+    ChainCheck,
+    Finding,
+    Findings,
+    check_each_signature,
+    check_head,
+)
 from fedlens.review.store.database import Database
 from fedlens.review.store.projection_check import check_tables
 from fedlens.review.store.signing import PublicKey
@@ -99,15 +105,20 @@ def verify_snapshot(
     """Check what a connection sees; see :func:`verify`."""
     findings = Findings()
     head = read_head(connection)
-    store = "" if head is None else str(head.store)
+    true_head = check_head(head, public_key, findings)
+    anchors = list(anchors)
+    row = connection.execute(
+        select(RECORDS.c.sequence, RECORDS.c.digest, RECORDS.c.signature)
+        .order_by(RECORDS.c.sequence)
+        .limit(1)
+    ).one_or_none()
+    store = "" if head is None else head.store
+    known = true_head or row is None
+    if not known:
+        store, known = _which_store(store, row, anchors, public_key)
     mine, others = _of_store(anchors, store, public_key, findings)
     prunes = prunes_by_last(connection)
-    first = connection.execute(
-        select(RECORDS.c.sequence).order_by(RECORDS.c.sequence).limit(1)
-    ).scalar()
-    if first is None and head is not None and isinstance(head.count, int):
-        first = head.count + 1
-    start = int(first or 1)
+    start = 1 if row is None else row.sequence
     prune = prunes.get(start - 1)
     check = ChainCheck(
         store,
@@ -115,6 +126,7 @@ def verify_snapshot(
         findings,
         seals=NOTHING if prune is None else str(prune.get("seals")),
         wanted={anchor.count: "" for anchor in mine},
+        signatures=known,
     )
     rows = connection.execute(
         select(*RECORD_COLUMNS).order_by(RECORDS.c.sequence), execution_options=STREAM
@@ -137,8 +149,18 @@ def verify_snapshot(
         fingerprint=public_key.fingerprint,
         anchors=len(mine),
         other_anchors=others,
-        findings=tuple(findings),
+        findings=tuple(sorted(findings, key=lambda one: one.sequence is None)),
     )
+
+
+def _which_store(claimed: str, row: Any, anchors: list[Head], key: PublicKey) -> tuple[str, bool]:
+    """Return the store that the first record was signed for, and whether that is known."""
+    true_anchors = [anchor.store for anchor in anchors if anchor.holds(key, PURPOSE)]
+    for store in dict.fromkeys([claimed, *true_anchors]):
+        message = record_message(store, row.sequence, str(row.digest))
+        if signed_by(key, str(row.signature), message):
+            return store, True
+    return claimed, False
 
 
 def _of_store(
@@ -206,7 +228,7 @@ def _name_signatures(
         ),
         execution_options=STREAM,
     )
-    check_each_signature(rows.tuples(), store, key, findings)
+    check_each_signature(rows, store, key, findings)
     if not findings:
         findings.add(None, "signature", "The signatures are not those that the chain ended with.")
 

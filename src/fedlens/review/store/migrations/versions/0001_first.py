@@ -49,14 +49,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("cases_record", "cases", ["record"], unique=False)
-    op.create_index(
-        "cases_source",
-        "cases",
-        ["source", "digest"],
-        unique=True,
-        sqlite_where=sa.text("queued"),
-        postgresql_where=sa.text("queued"),
-    )
+    op.create_index("cases_source", "cases", ["source", "digest"], unique=False)
     op.create_index(
         "cases_state",
         "cases",
