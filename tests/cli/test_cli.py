@@ -1,19 +1,14 @@
 """The command line as people use and misuse it."""
 
-import contextlib
-import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
+from commands import fedlens, refused
 from PIL import Image
-
-from fedlens.cli import main
 
 QUICK = [
     *("--set", "dataset.name=digits"),
@@ -22,33 +17,6 @@ QUICK = [
     *("--set", "federation.rounds=2"),
     *("--set", "federation.workers=1"),
 ]
-
-
-def fedlens(*arguments: str | Path, where: Path | None = None, **environment: str):
-    """Run the command line in this process, as ``main`` would be run in its own."""
-    output, errors = io.StringIO(), io.StringIO()
-    code = 0
-    with (
-        mock.patch.dict(os.environ, {"COLUMNS": "200", **environment}),
-        mock.patch.object(sys, "argv", ["fedlens", *map(str, arguments)]),
-        contextlib.chdir(where or Path.cwd()),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
-
-
-def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Assert exit code 2 and one sentence that has ``words``, without a traceback."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    for word in words:
-        assert word in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")

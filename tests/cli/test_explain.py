@@ -1,20 +1,17 @@
 """``fedlens explain`` as people use and misuse it."""
 
 import contextlib
-import io
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
+import commands
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fedlens.cli import main
 from fedlens.experiment.config import load_config
 from fedlens.experiment.explaining import reference_positions
 from fedlens.experiment.opened import load_run
@@ -36,19 +33,8 @@ CONVOLUTIONAL = [name for name in METHODS if name not in WITH_ATTENTION]
 
 
 def fedlens(*arguments: str | int | Path) -> subprocess.CompletedProcess[str]:
-    """Run ``fedlens explain`` in this process."""
-    output, errors, code = io.StringIO(), io.StringIO(), 0
-    with (
-        mock.patch.dict(os.environ, {"COLUMNS": "200"}),
-        mock.patch.object(sys, "argv", ["fedlens", "explain", *map(str, arguments)]),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+    """Run ``fedlens explain``."""
+    return commands.fedlens("explain", *arguments)
 
 
 @pytest.fixture(scope="module")

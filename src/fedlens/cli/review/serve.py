@@ -1,9 +1,10 @@
 """``fedlens review serve``: the console of one run."""
 
 import secrets
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,7 +123,7 @@ def serve(
             scheme = "http" if certificate is None else "https"
             where = f"{scheme}://{host if is_loopback(host) or not name else name[0]}:{port}"
             _greet(store, where, link=is_loopback(host))
-            with _anchoring(store):
+            with _anchoring(store), _until_stopped():
                 serve_app(app, host, port, certificate, certificate_key)
         finally:
             examiner.close()
@@ -193,6 +194,21 @@ def _told(message: str) -> Iterator[None]:
     with watching() as watch:
         watch(Event(0, 1, message))
         yield
+
+
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """End the block on Ctrl-C or a polite kill, which are how a console is meant to end."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
