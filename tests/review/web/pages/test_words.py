@@ -7,7 +7,7 @@ import torch
 
 from fedlens.review.contract import Choice, Reason
 from fedlens.review.web.pages import words
-from fedlens.review.web.pages.case_view import Asked, asked_of, map_address
+from fedlens.review.web.pages.asked import Asked, asked_of, map_address
 from fedlens.review.web.pages.charts import themed
 
 NAMES = ("Coat", "Shirt", "Bag")

@@ -19,10 +19,12 @@ from fedlens.review.contract import (
     ReviewError,
 )
 from fedlens.review.model import Explained
+from fedlens.review.model.neighbours import Neighbour
 from fedlens.review.store.trail import REVEALED
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.after import after_view
-from fedlens.review.web.pages.case_view import Asked, Seen, asked_of, case_view
+from fedlens.review.web.pages.asked import Asked, asked_of
+from fedlens.review.web.pages.case_view import Seen, case_view, neighbour_view
 from fedlens.review.web.pages.history import history_lines
 from fedlens.review.web.pages.queue import next_address
 from fedlens.review.web.pages.seeing import (
@@ -30,6 +32,7 @@ from fedlens.review.web.pages.seeing import (
     access,
     both_maps,
     displayed,
+    neighbours,
     same_display,
 )
 from fedlens.review.web.rendering import page
@@ -170,10 +173,13 @@ def _page(
         console.store.decisions.opened(person.actor, case.number)
     maps: list[Explained] = []
     no_maps = ""
+    near: list[Neighbour] = []
     if may.revealed:
         maps, no_maps, stopped = _maps(console, case, asked)
+        if maps and image is not None and request.query_params.get("neighbours") == "yes":
+            near = neighbours(console, image)
         if may.mine and not stopped:
-            _record_display(console, person, case, displayed(case, asked, maps), may)
+            _record_display(console, person, case, displayed(case, asked, maps, near), may)
     seen = Seen(
         mine=may.mine,
         takeable=may.takeable and image is not None,
@@ -185,6 +191,8 @@ def _page(
         image_gone=image_gone,
         no_maps=no_maps,
         history=history_lines(console, case, person) if may.revealed else (),
+        neighbours=[neighbour_view(one, console.subject.class_names) for one in near],
+        may_ask_neighbours=console.policy.neighbours and console.subject.train is not None,
     )
     return page(
         request,

@@ -1,7 +1,7 @@
 """What the page of a case shows, as plain values: the template makes no decision of its own."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -9,35 +9,19 @@ import torch
 from torch import Tensor
 
 from fedlens.explain.metrics import top_overlap
-from fedlens.report.wording import percent
+from fedlens.report.wording import decimal, percent
 from fedlens.review.contract import REASONS_IN_WORDS, Case
 from fedlens.review.web.pages import words
+from fedlens.review.web.pages.asked import Asked, map_address
 
 if TYPE_CHECKING:  # it loads the model side, and a page is drawn without
     from fedlens.review.model.findings import Badge, Explained, Prediction
+    from fedlens.review.model.neighbours import Neighbour
     from fedlens.review.model.subject import Subject
 
 TOP_SHARE = 0.1
-OPACITY = 90
 KEYS = "1234567890"
 RANK_KINDS = {"good": "good", "poor": "warn", "degenerate": "bad"}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What of a case is looked at.
-
-    Attributes:
-        method: shown beside the image.
-        second: shown beside that; the same one where there is only one.
-        against: class number that the maps weigh the predicted class against, or None.
-        opacity: of the maps, in percent, a multiple of 10.
-    """
-
-    method: str
-    second: str
-    against: int | None = None
-    opacity: int = OPACITY
 
 
 @dataclass(frozen=True)
@@ -125,6 +109,7 @@ class NeighbourView:
     """A training image that the model finds like this one."""
 
     address: str
+    name: str
     words: str
 
 
@@ -161,6 +146,7 @@ class CaseView:
     no_maps: str = ""
     badges: Sequence[BadgeView] = ()
     neighbours: Sequence[NeighbourView] = ()
+    ask_neighbours: str = ""
     evidence_words: str = ""
 
 
@@ -178,7 +164,8 @@ class Seen:
         image_gone: why there is no image, or empty.
         no_maps: why there are no maps, or empty.
         history: of the case, the oldest first.
-        neighbours: only where policy allows.
+        neighbours: training images that are like it, where they were asked for.
+        may_ask_neighbours: policy allows to ask for them.
     """
 
     mine: bool
@@ -191,7 +178,8 @@ class Seen:
     image_gone: str = ""
     no_maps: str = ""
     history: Sequence[HistoryLine] = ()
-    neighbours: Sequence[NeighbourView] = field(default_factory=tuple)
+    neighbours: Sequence[NeighbourView] = ()
+    may_ask_neighbours: bool = False
 
 
 def case_view(
@@ -241,35 +229,27 @@ def case_view(
         no_maps=seen.no_maps,
         badges=[_badge(badge) for badge in seen.explained[0].badges] if maps else [],
         neighbours=seen.neighbours,
+        ask_neighbours=_ask_neighbours(case, seen) if maps else "",
         evidence_words=f"{', '.join(one.method for one in maps)} shown.",
     )
 
 
-def asked_of(
-    query: Mapping[str, str], methods: Sequence[str], predicted: int, classes: int
-) -> Asked:
-    """Return what an address or a form asks for; what it cannot have becomes the default."""
-    method = query.get("method", "")
-    method = method if method in methods else methods[0]
-    other = next((name for name in methods if name != method), method)
-    second = query.get("second", "")
-    second = second if second in methods and second != method else other
-    against = query.get("against", "")
-    number = int(against) if against.isascii() and against.isdigit() and len(against) < 6 else -1
-    opacity = query.get("opacity", "")
-    step = int(opacity) if opacity.isascii() and opacity.isdigit() and len(opacity) < 4 else OPACITY
-    return Asked(
-        method,
-        second,
-        number if 0 <= number < classes and number != predicted else None,
-        min(100, 10 * round(step / 10)),
+def neighbour_view(one: "Neighbour", names: Sequence[str]) -> NeighbourView:
+    """Return a training image with its class, and how near it is."""
+    return NeighbourView(
+        f"/train/{one.position}.png", names[one.label], f"distance {decimal(one.distance, 2)}"
     )
 
 
-def map_address(number: int, method: str, against: int | None) -> str:
-    """Return the address of a map's picture."""
-    query = {"method": method} | ({} if against is None else {"against": str(against)})
-    return f"/cases/{number}/map.png?{urlencode(query)}"
+def _ask_neighbours(case: Case, seen: Seen) -> str:
+    """Return the address of this page with similar training images; empty where there is none."""
+    if not seen.may_ask_neighbours or seen.neighbours:
+        return ""
+    asked = seen.asked
+    query = {"method": asked.method, "second": asked.second, "neighbours": "yes"}
+    if asked.against is not None:
+        query["against"] = str(asked.against)
+    return f"/cases/{case.number}?{urlencode(query)}#neighbours-head"
 
 
 def _top(
@@ -284,11 +264,18 @@ def _top(
         TopClass(
             names[label],
             probabilities[label],
-            percent(probabilities[label], 0 if probabilities[label] >= 0.01 else 1),
+            _small_share(probabilities[label]),
             f"most often confused with {names[predicted]}" if label == confusable else "",
         )
         for label in shown
     ]
+
+
+def _small_share(share: float) -> str:
+    """Return a probability in percent; one that is nearly nothing is not said to be nothing."""
+    if share < 0.001:
+        return f"under {percent(0.001, 1)}"
+    return percent(share, 0 if share >= 0.01 else 1)
 
 
 def _questions(
@@ -330,15 +317,15 @@ def _map_view(explained: "Explained", asked: Asked, case: Case, subject: "Subjec
     names = subject.class_names
     name = names[case.predicted]
     if not explained.meta["class_specific"]:
-        question, low, high = "about the image, not a class", "little", "much"
+        question, low, high = "about the image, not a class", "least", "most"
     elif asked.against is None:
         question = f"why {name}"
-        low = f"against {name}" if explained.signed else "none"
+        low = f"against {name}" if explained.signed else "no evidence"
         high = f"for {name}"
     else:
         other = names[asked.against]
         question = f"why {name} and not {other}"
-        low, high = f"for {other}" if explained.signed else "none", f"for {name}"
+        low, high = f"for {other}" if explained.signed else "no evidence", f"for {name}"
     nothing = ""
     if explained.degenerate:
         nothing = (

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from fedlens.explain import METHODS
 from fedlens.report.confusion import confusion_figure
+from fedlens.report.model_card import ModelCard
 from fedlens.report.tables import Table
 from fedlens.report.wording import decimal, percent
 from fedlens.review.contract import NotFoundError
@@ -48,7 +49,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
         calibration=calibration_words(console),
         blind=blind_words(subject),
         methods=[(name, method_words(name)) for name in console.examiner.methods],
-        card=False,
+        card=card_of(console),
         refused=sorted(console.examiner.refused.items()),
     )
 
@@ -69,6 +70,24 @@ def reliability_chart(console: ConsoleOf, person: Signed) -> Response:
         raise NotFoundError("There are no test images to measure confidence on.")
     bins = found.after_mass
     return svg_response(reliability_figure(bins.confidence, bins.accuracy, bins.counts))
+
+
+@router.get("/model/card.md")
+def card_as_markdown(console: ConsoleOf, person: Signed) -> Response:
+    """Send the model card as Markdown."""
+    card = card_of(console)
+    if card is None:
+        raise NotFoundError("There is no model card here.")
+    name = 'attachment; filename="model-card.md"'
+    return Response(
+        card.markdown(), media_type="text/markdown", headers={"Content-Disposition": name}
+    )
+
+
+def card_of(console: Console) -> ModelCard | None:
+    """Return the model card that the console was started with, or None."""
+    card = getattr(console, "card", None)
+    return card if isinstance(card, ModelCard) else None
 
 
 def calibration(console: Console) -> Calibration | None:

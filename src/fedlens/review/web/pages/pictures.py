@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from fedlens.review.contract import NotFoundError
+from fedlens.review.contract import NotAllowedError, NotFoundError
 from fedlens.review.model.pictures import image_png, legend_png, map_png
 from fedlens.review.web.console import ConsoleOf
-from fedlens.review.web.pages.case_view import asked_of
+from fedlens.review.web.pages.asked import asked_of
 from fedlens.review.web.pages.seeing import explained, must_see
 from fedlens.review.web.security import Signed
 
@@ -61,6 +61,19 @@ def heat_map(
             enlarge=enlargement(subject.image_size),
             blind_area=subject.blind_area,
         )
+    )
+
+
+@router.get("/train/{position}.png")
+def training_image(console: ConsoleOf, person: Signed, position: int) -> Response:
+    """Return a training image, where policy allows to show any."""
+    train = console.subject.train
+    if not console.policy.neighbours or train is None:
+        raise NotAllowedError("Training images are not shown here.")
+    if not 0 <= position < len(train):
+        raise NotFoundError(f"There is no training image {position}.")
+    return _png(
+        image_png(train.images[position], enlarge=4 if console.subject.image_size < 64 else 1)
     )
 
 

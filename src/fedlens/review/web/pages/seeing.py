@@ -12,18 +12,21 @@ from torch import Tensor
 from fedlens.errors import FedlensError
 from fedlens.explain import METHODS, Contrast
 from fedlens.review.contract import Case, NotAllowedError, Person, Role, State
+from fedlens.review.model.neighbours import Neighbour, Neighbours
 from fedlens.review.store.decisions import Work
 from fedlens.review.web.console import Console
-from fedlens.review.web.pages.case_view import Asked
+from fedlens.review.web.pages.asked import Asked
 
 if TYPE_CHECKING:
     from fedlens.review.model.examiner import Examiner
     from fedlens.review.model.findings import Explained
 
+NEIGHBOURS = 5
 KEPT = 256
 """Explanations that are kept, so that a page, its pictures and its decision rest on the same map."""
 
 _kept: "WeakKeyDictionary[Examiner, OrderedDict[object, Explained]]" = WeakKeyDictionary()
+_neighbours: "WeakKeyDictionary[Examiner, Neighbours]" = WeakKeyDictionary()
 _guard = threading.Lock()
 
 
@@ -135,7 +138,25 @@ def both_maps(
     return maps, " ".join(problems)
 
 
-def displayed(case: Case, asked: Asked, maps: "Sequence[Explained]") -> dict[str, Any]:
+def neighbours(console: Console, image: Tensor) -> list[Neighbour]:
+    """Return the training images that the model finds most like ``image``, the nearest first.
+
+    Raises:
+        StoppedError: the model is out of service.
+        ReviewError: policy does not allow it, or the training images are not here.
+    """
+    console.store.switch.check()
+    with _guard:
+        search = _neighbours.get(console.examiner)
+        if search is None:
+            search = Neighbours(console.examiner, allowed=console.policy.neighbours)
+            _neighbours[console.examiner] = search
+    return search.nearest(image, NEIGHBOURS)
+
+
+def displayed(
+    case: Case, asked: Asked, maps: "Sequence[Explained]", near: Sequence[Neighbour] = ()
+) -> dict[str, Any]:
     """Return what was before a person's eyes, as plain JSON for the trail."""
     shown: dict[str, Any] = {
         "revealed": True,
@@ -151,6 +172,8 @@ def displayed(case: Case, asked: Asked, maps: "Sequence[Explained]") -> dict[str
         "contrast": None if asked.against is None else [case.predicted, asked.against],
         "opacity": asked.opacity / 100,
     }
+    if near:
+        shown["neighbours"] = [f"train/{one.position}" for one in near]
     return shown
 
 
@@ -159,6 +182,7 @@ def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
     def what(shown: Mapping[str, Any]) -> object:
         maps = shown.get("maps", [])
-        return [(each.get("method"), each.get("map")) for each in maps], shown.get("contrast")
+        found = [(each.get("method"), each.get("map")) for each in maps]
+        return found, shown.get("contrast"), shown.get("neighbours")
 
     return what(one) == what(other)
