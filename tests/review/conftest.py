@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -15,6 +16,9 @@ from argon2 import PasswordHasher
 
 from fedlens.review.store import ReviewKey, Store, open_store
 from reviewing import Clock
+
+INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+POSTGRES = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100")
 
 
 def _binaries() -> Path | None:
@@ -27,7 +31,7 @@ def _binaries() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgresql_cluster() -> Iterator[str]:
-    """The folder of the socket of a PostgreSQL server that runs as long as the tests of this process."""
+    """The folder of the socket of a PostgreSQL server that runs while this process tests."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("PostgreSQL's programs are not installed")
@@ -39,8 +43,7 @@ def postgresql_cluster() -> Iterator[str]:
         os.chown(folder, user.pw_uid, user.pw_gid)
     try:
         subprocess.run(
-            [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
-            + ["-E", "UTF8", "--no-sync", "--locale=C.UTF-8"],
+            [binaries / "initdb", "-D", folder / "data", *INITDB],
             check=True,
             capture_output=True,
             cwd=folder,
@@ -48,8 +51,7 @@ def postgresql_cluster() -> Iterator[str]:
         )
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
-                [binaries / "postgres", "-D", folder / "data", "-k", folder]
-                + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100"],
+                [binaries / "postgres", "-D", folder / "data", "-k", folder, *POSTGRES],
                 stdout=log,
                 stderr=log,
                 cwd=folder,
@@ -81,16 +83,30 @@ def _wait(folder: Path, server: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.05)
 
 
+@pytest.fixture(scope="session")
+def postgresql_databases(postgresql_cluster: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes an empty PostgreSQL database, gives its address, and drops it afterwards."""
+
+    @contextmanager
+    def database() -> Iterator[str]:
+        name = f"test_{os.urandom(6).hex()}"
+        with psycopg.connect(
+            host=postgresql_cluster, user="postgres", dbname="postgres", autocommit=True
+        ) as server:
+            server.execute(f"CREATE DATABASE {name}")
+            yield f"postgresql://postgres@/{name}?host={postgresql_cluster}"
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return database
+
+
 @pytest.fixture
-def postgresql_url(postgresql_cluster: str) -> Iterator[str]:
-    """The address of an empty PostgreSQL database, which is dropped after the test."""
-    name = f"test_{os.urandom(6).hex()}"
-    with psycopg.connect(
-        host=postgresql_cluster, user="postgres", dbname="postgres", autocommit=True
-    ) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield f"postgresql://postgres@/{name}?host={postgresql_cluster}"
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def postgresql_url(
+    postgresql_databases: Callable[[], AbstractContextManager[str]],
+) -> Iterator[str]:
+    """The address of an empty PostgreSQL database."""
+    with postgresql_databases() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

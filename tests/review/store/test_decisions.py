@@ -1,0 +1,286 @@
+"""Decisions: what is recorded, what is refused, and what undoing does."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from fedlens.review.contract import (
+    Choice,
+    ConflictError,
+    Decision,
+    NotAllowedError,
+    NotFoundError,
+    Reason,
+    Record,
+    ReviewError,
+    State,
+)
+from fedlens.review.store import Store
+from fedlens.review.store.tables import DECISIONS
+from fedlens.review.store.trail import PREDICTED
+from reviewing import ANNA, AUDITOR, BEN, LEAD, START, Clock, new_case
+
+
+@pytest.fixture
+def two(store: Store) -> Store:
+    store.queue.add([new_case(1), new_case(2)], LEAD)
+    store.queue.claim(ANNA, 1)
+    return store
+
+
+def table(store: Store) -> list[dict[str, Any]]:
+    with store.database.read() as connection:
+        query = select(DECISIONS).order_by(DECISIONS.c.sequence)
+        return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def test_a_worked_example(two: Store, clock: Clock) -> None:
+    decisions = two.decisions
+    decisions.opened(ANNA, 1)
+    clock.now += 10
+    decisions.label_blind(ANNA, 1, 4)
+    clock.now += 5
+    decisions.reveal(ANNA, 1, {"method": "grad-cam", "opacity": 0.5})
+    clock.now += 20.25
+    evidence = {"identity": {"weights": "e" * 64}, "logits": [0.5, -1.0]}
+    record = decisions.decide(
+        ANNA,
+        Decision(
+            1,
+            Choice.OVERRIDE,
+            4,
+            Reason.CONFUSABLE,
+            "a sleeve",
+            True,
+            displayed={"revealed": True},
+            evidence=evidence,
+        ),
+    )
+    assert record.content == {
+        "choice": "override",
+        "label": 4,
+        "reason": "confusable-classes",
+        "text": "a sleeve",
+        "misleading": True,
+        "predicted": 1,
+        "confidence": 0.55,
+        "image": f"{1:064x}",
+        "source": "test/1",
+        "opened": "2026-11-18T11:06:40.000000Z",
+        "revealed": "2026-11-18T11:06:55.000000Z",
+        "labelled_blind": True,
+        "blind_label": 4,
+        "seconds": 35.25,
+        "displayed": {"revealed": True},
+        "evidence": evidence,
+    }
+    assert table(two) == [
+        {
+            "sequence": record.sequence,
+            "time": record.time,
+            "case": 1,
+            "reviewer": "Anna",
+            "role": "reviewer",
+            "predicted": 1,
+            "label": 4,
+            "choice": "override",
+            "reason": "confusable-classes",
+            "misleading": True,
+            "blind_label": 4,
+            "revealed": True,
+            "seconds": 35.25,
+            "model": "e" * 64,
+            "undone_by": None,
+        }
+    ]
+    case = two.queue.get(1)
+    assert (case.state, case.assignee, case.label, case.decision, case.lease_until) == (
+        State.DECIDED,
+        "Anna",
+        4,
+        record.sequence,
+        None,
+    )
+    kinds = [one.kind for one in decisions.history(1)]
+    assert kinds == ["opened", "labelled-blind", "revealed", "decided"]
+    assert decisions.recent(ANNA) == [record]
+    assert two.trail.record(record.sequence) == record
+    assert START == 1_795_000_000.0  # which the times above were worked out from
+
+
+def test_an_accepted_case_has_the_predicted_label(two: Store) -> None:
+    record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    assert record.content["label"] == 1
+    assert record.content["seconds"] is None  # never opened
+    assert two.queue.get(1).label == 1
+
+
+def test_of_none_of_the_classes(two: Store) -> None:
+    decision = Decision(1, Choice.OVERRIDE, None, Reason.NOT_OF_ANY_CLASS)
+    two.decisions.decide(ANNA, decision)
+    case = two.queue.get(1)
+    assert (case.state, case.label) == (State.DECIDED, None)
+    assert two.verify().valid
+
+
+def test_a_pause_counts_for_half_an_hour_at_most(two: Store, clock: Clock) -> None:
+    two.decisions.opened(ANNA, 1)
+    clock.now += 100_000
+    two.queue.claim(ANNA, 1)
+    two.decisions.opened(ANNA, 1)
+    clock.now += 7
+    record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    assert record.content["seconds"] == 1807.0
+
+
+def test_a_label_is_blind_only_before_the_reveal(two: Store) -> None:
+    with pytest.raises(ReviewError, match="no class 10"):
+        two.decisions.label_blind(ANNA, 1, 10)
+    two.decisions.label_blind(ANNA, 1, None)
+    with pytest.raises(ConflictError, match="already"):
+        two.decisions.label_blind(ANNA, 1, 3)
+    two.decisions.reveal(ANNA, 1, {})
+    record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    two.decisions.undo(ANNA, record.sequence, "")
+    with pytest.raises(ConflictError, match="shown to you"):
+        two.decisions.label_blind(ANNA, 1, 3)
+    work = two.decisions.work(ANNA, 1)
+    assert work.labelled
+    assert work.blind is None
+    assert two.decisions.label_blind(BEN, 1, 3).content == {"label": 3}  # not shown to Ben
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(1, Choice.OVERRIDE, 4),
+        Decision(1, Choice.OVERRIDE, 1, Reason.WRONG_CLASS),
+        Decision(1, Choice.OVERRIDE, 10, Reason.WRONG_CLASS),
+        Decision(1, Choice.ACCEPT, 4),
+        Decision(1, Choice.OVERRIDE, 4, Reason.OTHER),
+        Decision(1, Choice.ACCEPT, text="x" * 2001),
+        Decision(1, Choice.ACCEPT, evidence={"logits": [float("nan")]}),
+        Decision(1, Choice.ACCEPT, evidence={"image": b"png"}),
+        Decision(1, Choice.ACCEPT, evidence={"map": [[0.5] * 28] * 28}),
+        Decision(1, Choice.ACCEPT, evidence={"map": [[[0] * 28] * 28]}),
+        Decision(1, Choice.ACCEPT, evidence={"map": "x" * 200_000}),
+        Decision(1, Choice.ACCEPT, text="\ud800"),
+    ],
+)
+def test_a_refused_decision_leaves_nothing(two: Store, decision: Decision) -> None:
+    before = two.trail.count()
+    with pytest.raises(ReviewError):
+        two.decisions.decide(ANNA, decision)
+    assert two.trail.count() == before
+    assert table(two) == []
+    assert two.queue.get(1).state is State.ASSIGNED
+
+
+def test_whose_case_it_is(two: Store, clock: Clock) -> None:
+    accept = Decision(1, Choice.ACCEPT)
+    with pytest.raises(NotAllowedError):
+        two.decisions.decide(AUDITOR, accept)
+    with pytest.raises(ConflictError, match="Anna is working"):
+        two.decisions.decide(BEN, accept)
+    with pytest.raises(NotAllowedError, match="take it first"):
+        two.decisions.decide(BEN, Decision(2, Choice.ACCEPT))
+    with pytest.raises(NotFoundError):
+        two.decisions.decide(BEN, Decision(3, Choice.ACCEPT))
+    two.decisions.opened(ANNA, 1)
+    clock.now += 3600
+    assert two.queue.get(1).state is State.OPEN  # the lease ran out, and nobody else came
+    two.decisions.decide(ANNA, accept)
+    with pytest.raises(ConflictError, match="decided by Anna"):
+        two.decisions.decide(BEN, accept)
+
+
+def test_a_case_of_the_api_is_anyones_to_decide(store: Store) -> None:
+    new = replace(new_case(1), source="api", queued=False)
+    number = store.queue.answer(new, LEAD, PREDICTED, {})
+    record = store.decisions.decide(BEN, Decision(number, Choice.ACCEPT))
+    with pytest.raises(ConflictError):
+        store.decisions.decide(ANNA, Decision(number, Choice.ACCEPT))
+    store.decisions.undo(BEN, record.sequence, "")
+    store.decisions.decide(ANNA, Decision(number, Choice.ACCEPT))
+    assert store.verify().valid
+
+
+def test_undoing_is_a_record_and_gives_the_case_back(two: Store) -> None:
+    decided = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    with pytest.raises(NotAllowedError, match="Anna's to undo"):
+        two.decisions.undo(BEN, decided.sequence, "no")
+    undone = two.decisions.undo(ANNA, decided.sequence, "a slip")
+    assert undone.content == {
+        "record": decided.sequence,
+        "why": "a slip",
+        "choice": "accept",
+        "label": 1,
+    }
+    case = two.queue.get(1)
+    assert (case.state, case.assignee, case.label, case.decision) == (
+        State.ASSIGNED,
+        "Anna",
+        None,
+        None,
+    )
+    assert table(two)[0]["undone_by"] == undone.sequence
+    assert two.trail.record(decided.sequence) == decided  # what was decided is still there
+    with pytest.raises(ConflictError, match="undone already"):
+        two.decisions.undo(ANNA, decided.sequence, "")
+    with pytest.raises(NotFoundError):
+        two.decisions.undo(ANNA, undone.sequence, "")
+    again = two.decisions.decide(ANNA, Decision(1, Choice.OVERRIDE, 2, Reason.WRONG_CLASS))
+    two.decisions.undo(LEAD, again.sequence, "a lead may")
+    assert two.queue.get(1).assignee == "Anna"
+    assert two.decisions.recent(ANNA) == []
+    assert two.verify().valid
+
+
+def test_what_came_after_stands_in_the_way_of_undoing(two: Store) -> None:
+    deferred = two.decisions.decide(ANNA, Decision(1, Choice.DEFER))
+    two.queue.claim(BEN, 1)
+    with pytest.raises(ConflictError, match="gone on"):
+        two.decisions.undo(ANNA, deferred.sequence, "")
+    accepted = two.decisions.decide(BEN, Decision(1, Choice.ACCEPT))
+    with pytest.raises(ConflictError, match="gone on"):
+        two.decisions.undo(ANNA, deferred.sequence, "")
+    two.decisions.undo(BEN, accepted.sequence, "")
+    two.queue.release(BEN, 1)
+    assert two.queue.get(1).state is State.DEFERRED
+    two.decisions.undo(ANNA, deferred.sequence, "")
+    two.queue.release(ANNA, 1)
+    assert two.queue.get(1).state is State.OPEN
+    assert two.verify().valid
+
+
+def test_a_flag_outside_a_decision(two: Store) -> None:
+    record = two.decisions.flag(BEN, 1, "it points at the background")
+    assert (record.kind, record.case) == ("flagged", 1)
+    with pytest.raises(NotAllowedError):
+        two.decisions.flag(AUDITOR, 1, "")
+    with pytest.raises(ReviewError, match="characters"):
+        two.decisions.flag(BEN, 1, "x" * 2001)
+    with pytest.raises(NotFoundError):
+        two.decisions.opened(BEN, 3)
+
+
+def test_of_many_who_decide_at_once_one_does(opening: Callable[[], Store]) -> None:
+    consoles = [opening(), opening()]
+    consoles[0].queue.add([new_case(1)], LEAD)
+    consoles[0].queue.claim(ANNA, 1)
+
+    def work(k: int) -> Record | None:
+        try:
+            return consoles[k % 2].decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        records = [record for record in pool.map(work, range(16)) if record is not None]
+    assert len(records) == 1
+    assert consoles[0].trail.count(kind="decided") == 1
+    assert consoles[0].verify().valid
