@@ -66,5 +66,9 @@ def console_of(request: Request) -> Console:
     return console
 
 
-ConsoleOf = Annotated[Console, Depends(console_of)]
+async def _console(request: Request) -> Console:
+    return console_of(request)  # as a coroutine: anything else would cost a change of thread
+
+
+ConsoleOf = Annotated[Console, Depends(_console)]
 """A parameter of a handler: the console."""

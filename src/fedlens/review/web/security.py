@@ -76,7 +76,7 @@ def visitor_of(request: Request) -> Visitor | None:
     return visitor
 
 
-def signed(request: Request) -> Person:
+async def signed(request: Request) -> Person:
     """Return the person who makes ``request``.
 
     Raises:
@@ -100,7 +100,7 @@ def needs(*roles: Role) -> Any:
     """
     allowed = " or ".join(roles)
 
-    def permitted(person: Signed) -> Person:
+    async def permitted(person: Signed) -> Person:
         if person.role not in roles:
             raise HTTPException(
                 403, f"This takes the role {allowed}; yours is {person.role}, ask a lead."

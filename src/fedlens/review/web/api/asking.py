@@ -24,7 +24,7 @@ from fedlens.review.web.api.models import (
     explanation_fields,
     prediction_fields,
 )
-from fedlens.review.web.api.recording import record_answer
+from fedlens.review.web.api.recording import record_finding
 from fedlens.review.web.api.uploads import Upload, body_of, read_parts
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.limits import InFlight, TokenBuckets
@@ -76,7 +76,7 @@ async def predict_batch(request: Request, console: ConsoleOf, person: Asks) -> R
         # Side by side, so that the store writes them together.
         numbers = await asyncio.gather(
             *(
-                run_in_threadpool(record_answer, console, person.actor, PREDICTED, prediction)
+                run_in_threadpool(record_finding, console, person.actor, PREDICTED, prediction)
                 for prediction in predictions
             )
         )
@@ -137,7 +137,7 @@ def _allowed(request: Request, images: int) -> InFlight:
 
 def _predict_one(console: Console, person: Person, upload: Upload) -> Response:
     (prediction,) = _predictions(console, upload)
-    number = record_answer(console, person.actor, PREDICTED, prediction)
+    number = record_finding(console, person.actor, PREDICTED, prediction)
     identity = console.examiner.identity
     return _answer(Predicted(**prediction_fields(number, prediction, console.subject, identity)))
 
@@ -166,7 +166,7 @@ def _explain_one(console: Console, person: Person, upload: Upload) -> Response:
     method, target, badges = _question(console, upload.fields)
     image = _image(console, upload.images[0])
     explained = console.examiner.explain(image, method, target, badges=badges)
-    number = record_answer(console, person.actor, EXPLAINED, explained)
+    number = record_finding(console, person.actor, EXPLAINED, explained)
     return _answer(
         ExplainedAnswer(
             **prediction_fields(number, explained.prediction, subject, console.examiner.identity),

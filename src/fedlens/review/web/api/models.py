@@ -219,13 +219,20 @@ def explanation_fields(explained: Explained, subject: Subject) -> dict[str, Any]
     return {
         "method": explained.method,
         "asked": asked,
-        "map": [[finite(value) for value in row] for row in explained.values.tolist()],
+        "map": _rows(explained),
         "map_digest": explained.digest,
         "meta": dict(explained.meta),
         "details": {name: finite(value) for name, value in explained.details.items()},
         "degenerate": explained.degenerate,
         "badges": [Respect(**badge.to_json()) for badge in explained.badges],
     }
+
+
+def _rows(explained: Explained) -> list[list[float | None]]:
+    rows: list[list[float | None]] = explained.values.tolist()
+    if explained.degenerate:  # the only ones that may hold what is no number
+        return [[None if value is None else finite(value) for value in row] for row in rows]
+    return rows
 
 
 def case_answer(

@@ -8,7 +8,7 @@ from fedlens.review.store.trail import EXPLAINED, PREDICTED
 from fedlens.review.web.console import Console
 
 
-def record_answer(
+def record_finding(
     console: Console, actor: Actor, kind: str, answered: Prediction | Explained
 ) -> int:
     """Record what was answered, and return its case's number once both are on the disk.
