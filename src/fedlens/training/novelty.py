@@ -1,4 +1,29 @@
-"""How unusual an image looks to a network, beside images that it is meant for."""
+"""How unusual an image looks to a network, beside images that it is meant for.
+
+The score is the distance to the nearest of some reference images in the features that the last linear
+layer is given, each at length 1 (Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep
+Nearest Neighbors", 2022), as a percentile of the references' own distances. References are images that
+the network was not trained on, so that the percentile is a true one: of images of their kind a share p
+scores below p.
+
+It was chosen by measuring. Networks that know Fashion-MNIST were shown its test images among strangers;
+the area under the ROC curve (1 is perfect, 0.5 is chance), mean of five networks (``paper-cnn``,
+``paper-cnn-same`` trained centrally, federated, and at epsilon 3, ``hybrid``), the worst in brackets:
+
+======================  ============  ============  ============  ============  ============
+score                   digits        noise         shuffled      inverted      turned
+======================  ============  ============  ============  ============  ============
+nearest reference       0.96 (0.92)   0.95 (0.85)   0.98 (0.95)   0.97 (0.93)   0.87 (0.82)
+relative Mahalanobis    0.94 (0.93)   0.97 (0.96)   0.97 (0.94)   0.97 (0.94)   0.86 (0.82)
+Mahalanobis             0.74 (0.46)   0.79 (0.52)   0.84 (0.55)   0.94 (0.81)   0.84 (0.73)
+energy of the logits    0.91 (0.69)   0.91 (0.77)   0.93 (0.82)   0.79 (0.38)   0.76 (0.65)
+======================  ============  ============  ============  ============  ============
+
+(digits: those of scikit-learn; noise: uniform; shuffled, inverted, turned: the test images with their
+pixels in another order, their light inverted, a quarter turn.) The relative Mahalanobis distance does
+as well, but needs labels and a share of the images to find its matrices on. References from the
+training images in place of the validation images gave the same areas to 0.01 (at the tenth nearest).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

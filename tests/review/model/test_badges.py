@@ -90,8 +90,7 @@ def test_a_random_map_is_not_called_good_often() -> None:
         named(trial(torch.rand(SIDE, SIDE, generator=generator)), "faithfulness").rank
         for _ in range(40)
     ]
-    # It beats all of eight others of its kind once in nine times.
-    assert ranks.count(Rank.GOOD) <= 11
+    assert ranks.count(Rank.GOOD) <= 4
 
 
 @pytest.mark.parametrize(

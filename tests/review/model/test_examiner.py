@@ -139,6 +139,20 @@ def test_requests_that_wait_are_explained_together_and_can_be_repeated_to_the_la
         assert map_digest(again.values[place]) == one.digest
 
 
+def test_trials_let_others_have_their_turn(
+    examiner: Examiner, images: torch.Tensor, held: threading.Event
+) -> None:
+    order: list[str] = []
+    waiting = []
+    for name, badges in (("first", True), ("second", True), ("between", False)):
+        future = examiner.explain_soon(images[0], badges=badges)
+        future.add_done_callback(lambda _, name=name: order.append(name))
+        waiting.append(future)
+    held.set()
+    assert [future.result(20).meta["batch"]["size"] for future in waiting] == [1, 1, 1]
+    assert order == ["first", "second", "between"]
+
+
 def test_eight_callers_of_mixed_questions_each_get_their_own_answer(
     examiner: Examiner, subject: Subject, images: torch.Tensor
 ) -> None:

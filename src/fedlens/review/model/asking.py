@@ -45,6 +45,7 @@ class Asking:
         layered = any(METHODS[name].uses_layer for name in names)
         self.layer = subject.layer if layered else None
         self.methods = tuple(name for name in names if self._able(name, self.refused))
+        self._compare = {name for name in names if _compares(name)}
         positions = generator(subject.seed, Purpose.EXPLAIN, round=_REFERENCE_STREAM).choice(
             len(subject.validation), min(REFERENCES, len(subject.validation)), replace=False
         )
@@ -56,12 +57,12 @@ class Asking:
         return {
             "layer": self.layer if METHODS[method].uses_layer else None,
             "seed": self._subject.seed,
-            "references": self._references if self._compares(method) else None,
+            "references": self._references if method in self._compare else None,
         }
 
     def about(self, method: str) -> dict[str, Any]:
         """Return what else the record must hold to make the map again, plain JSON."""
-        if not self._compares(method):
+        if method not in self._compare:
             return {}
         positions = self._positions.tolist()
         seed = self._subject.seed
@@ -89,6 +90,7 @@ class Asking:
             return False
         return True
 
-    @staticmethod
-    def _compares(method: str) -> bool:
-        return METHODS[method].needs_references or "mean" in parameters_of(method).values()
+
+def _compares(method: str) -> bool:
+    """Tell whether ``method`` as it is asked here compares with other images."""
+    return METHODS[method].needs_references or "mean" in parameters_of(method).values()

@@ -154,7 +154,11 @@ class Examiner:
         self._check_target(method, target)
         kind = "class" if isinstance(target, int) else target
         work = partial(self._explain, method, badges)
-        return self._thread.submit(("explain", method, kind, badges), work, (image, target))
+        # A trial takes long: each is a batch of its own, between which others have their turn.
+        size = LARGEST_BATCH if badges else 1
+        return self._thread.submit(
+            ("explain", method, kind, badges), work, (image, target), size=size
+        )
 
     def scale(self, method: str) -> float:
         """Return the value that has the last colour in pictures of a method's maps, above 0.
