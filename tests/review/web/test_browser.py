@@ -125,7 +125,7 @@ def test_a_reviewer_works_ten_cases_by_keyboard(enter, console: Console):
         if turn == 4:
             other = "1" if predicted != 0 else "2"
             press(page, "m")
-            page.wait_for_selector('#evidence:has(#method option:checked[value="gradient"])')
+            page.wait_for_selector(f"{FIRST_MAP}[src*='method=gradient']")
             press(page, "o", other, "r", "r", "f", "Enter")
         elif turn == 6:
             press(page, "a", "Enter")

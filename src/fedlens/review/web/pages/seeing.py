@@ -142,14 +142,17 @@ def neighbours(console: Console, image: Tensor) -> list[Neighbour]:
     """Return the training images that the model finds most like ``image``, the nearest first.
 
     Raises:
+        NotAllowedError: policy does not allow it.
         StoppedError: the model is out of service.
-        ReviewError: policy does not allow it, or the training images are not here.
+        ReviewError: the training images are not here.
     """
+    if not console.policy.neighbours:
+        raise NotAllowedError("Training images are not shown here.")
     console.store.switch.check()
     with _guard:
         search = _neighbours.get(console.examiner)
         if search is None:
-            search = Neighbours(console.examiner, allowed=console.policy.neighbours)
+            search = Neighbours(console.examiner, allowed=True)
             _neighbours[console.examiner] = search
     return search.nearest(image, NEIGHBOURS)
 

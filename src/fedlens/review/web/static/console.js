@@ -173,7 +173,7 @@
     });
   }
   document.addEventListener("submit", (event) => {
-    if (event.target.method !== "post" || event.defaultPrevented) return;
+    if (event.target.getAttribute("method") !== "post" || event.defaultPrevented) return; // .method may be a field
     if (event.target.dataset.sent) event.preventDefault();
     event.target.dataset.sent = "yes";
   });
