@@ -38,7 +38,7 @@ def test_what_was_acknowledged_before_the_kill_is_there(
     store.queue.add([new_case(number) for number in range(1000)], LEAD)
     command = [sys.executable, "-c", WORKING, database_url, str(review_key.path)]
     acknowledged = []
-    for least in (40, 90):  # killed twice, the second time after taking up what the first left
+    for least in (100, 250):  # killed twice, the second time after taking up what the first left
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for line in process.stdout:
@@ -49,7 +49,7 @@ def test_what_was_acknowledged_before_the_kill_is_there(
         process.wait()
         assert process.returncode == -signal.SIGKILL
     again = open_store(database_url, review_key)
-    assert len(acknowledged) >= 90
+    assert len(acknowledged) >= 250
     for sequence, case, digest in acknowledged:
         record = again.trail.record(int(sequence))
         assert (record.digest, record.case, record.kind) == (digest, int(case), "decided")
