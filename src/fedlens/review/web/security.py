@@ -251,7 +251,8 @@ def host_name(host: str) -> str:
 
 def _called_by_a_wrong_name(request: Request, policy: Policy) -> Response | None:
     hosts = request.headers.getlist("host")
-    if len(hosts) == 1 and host_name(hosts[0]) in policy.hosts:
+    names = {name.lower() for name in policy.hosts}
+    if len(hosts) == 1 and host_name(hosts[0]) in names:
         return None
     return JSONResponse({"detail": "The console is not reached by this name."}, 421)
 

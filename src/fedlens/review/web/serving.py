@@ -1,15 +1,23 @@
 """Serving the application, on this machine unless it is asked otherwise."""
 
+import asyncio
 import ipaddress
+import socket
+import ssl
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedlens.review.contract import ReviewError
 
 CONNECTIONS = 256
 """Connections at once; what comes beyond is refused with 503."""
+HEAD_SECONDS = 30
+"""How long a connection may take to send the head of its next request."""
+HEAD_BYTES = 16 * 1024
 GRACE_SECONDS = 10
 
 
@@ -54,14 +62,21 @@ def server(
         access_log=False,  # the paths hold links that work once
         server_header=False,
         proxy_headers=False,  # an address that a client claims is not one to count attempts by
-        http="h11",  # which limits how long a header may be
+        http=_Impatient,
         ws="none",
         lifespan="off",
         limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=30,
+        timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=16 * 1024,
+        h11_max_incomplete_event_size=HEAD_BYTES,
     )
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        raise ReviewError(
+            f"{certificate} and {key} are not a certificate and its key, in PEM and without a "
+            "password."
+        ) from error
     return uvicorn.Server(config)
 
 
@@ -82,7 +97,78 @@ def serve(
         key: PEM file of the certificate's key.
 
     Raises:
-        ReviewError: the host is not this machine's loopback and there is no TLS, or a file is
-            missing.
+        ReviewError: the host is not this machine's loopback and there is no TLS, a file is missing
+            or no certificate, or nothing can listen there.
     """
-    server(app, host, port, certificate, key).run()
+    running = server(app, host, port, certificate, key)
+    with listening(host, port) as place:
+        running.run(sockets=[place])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to ``host`` and ``port``.
+
+    Raises:
+        ReviewError: the host is not this machine's, or the port is in use or reserved.
+    """
+    name = host.strip("[]")
+    place = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        place = socket.socket(family, kind, protocol)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+    except OSError as error:
+        if place is not None:
+            place.close()
+        raise ReviewError(
+            f"Nothing can be served at {host}, port {port}: {error.strerror or error}; choose "
+            "another port."
+        ) from error
+    return place
+
+
+class _Impatient(H11Protocol):
+    """HTTP on one connection, which is closed when the head of a request does not come in time.
+
+    uvicorn waits for ever for a head that has begun, or that never begins: 256 silent connections
+    would keep everybody else out.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._patience: asyncio.TimerHandle | None = None
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self._answering():
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._answering():
+            self._await_head()
+
+    def _answering(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        if not self._answering() and not self.transport.is_closing():
+            self.transport.close()
