@@ -16,6 +16,7 @@ from torch import nn
 
 from fedlens.errors import FedlensError
 from fedlens.explain import Contrast, explain
+from fedlens.models import MODELS, build_model
 from fedlens.review.contract import ReviewError
 from fedlens.review.model import Examiner, Subject, fitted, image_digest, map_digest, weights_digest
 from fedlens.review.model.need import WEIGHTS, beyond_usual, need_of
@@ -376,6 +377,49 @@ def test_a_network_without_a_convolution_has_no_disagreement(
         (one,) = examiner.predict(images[:1])
         assert "disagreement" not in one.signals
         assert examiner.explain(images[0], badges=True).badges
+
+
+def test_a_network_whose_convolution_runs_twice_has_no_disagreement(
+    subject: Subject, images: torch.Tensor
+) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Conv2d(1, 1, 3, padding=1)
+            self.head = nn.Linear(784, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.same(self.same(images)).flatten(1))
+
+    torch.manual_seed(0)
+    model = Twice()
+    twice = replace(subject, model=model, digest=weights_digest(model), methods=("gradient",))
+    with Examiner(twice) as examiner:
+        assert "disagreement" not in examiner.predict(images[:1])[0].signals
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_of_the_registry_is_examined(
+    subject: Subject, images: torch.Tensor, name: str
+) -> None:
+    model = build_model(name, in_channels=1, classes=10, image_size=28, seed=2).eval()
+    few = subject.validation.subset(torch.arange(12))
+    own = replace(
+        subject,
+        network=name,
+        model=model,
+        digest=weights_digest(model),
+        validation=few,
+        methods=("grad-cam", "gradient", "attention-rollout"),
+    )
+    with Examiner(own) as examiner:
+        assert "gradient" in examiner.methods
+        (one,) = examiner.predict(images[:1])
+        assert sum(one.probabilities) == pytest.approx(1)
+        for method in examiner.methods:
+            found = examiner.explain(images[0], method, badges=True)
+            assert found.prediction == one
+            json.dumps(examiner.evidence(found), allow_nan=False)
 
 
 def test_a_network_whose_answers_are_no_numbers_is_refused(

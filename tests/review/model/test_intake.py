@@ -151,6 +151,23 @@ def test_a_bomb_that_is_a_jpeg_or_tiff_is_refused_too(monkeypatch: pytest.Monkey
         read_upload(tiff, size=8, channels=1)
 
 
+def test_a_tile_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "decode_picture", lambda *_: pytest.fail("was decoded"))
+    tags = {256: 8, 257: 8, 322: 40_000, 323: 40_000, 324: 8, 325: 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    with pytest.raises(TooLargeError, match="40,000 x 40,000 pixels"):
+        read_upload(tiff, size=8, channels=1)
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    data = KINDS["progressive"]()
+    scan = data.index(b"\xff\xda")
+    after = data.index(b"\xff", scan + 14)
+    with pytest.raises(UnreadableError, match="too many parts"):
+        read_upload(data[:after] + 200 * data[scan:after] + data[after:], size=8, channels=1)
+
+
 def test_too_many_bytes_are_refused() -> None:
     with pytest.raises(TooLargeError, match="bytes") as caught:
         read_upload(KINDS["png"]() + bytes(LARGEST_BYTES), size=8, channels=1)

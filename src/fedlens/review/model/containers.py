@@ -8,6 +8,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8\xff"
 TIFF_STARTS = (b"II*\x00", b"MM\x00*")
 
+_MOST_SCANS = 100  # of a JPEG: each is a pass over all its pixels
 _MOST_DIRECTORIES = 64  # of a TIFF, pages and notes together
 _NOTE_DIRECTORIES = (
     330,
@@ -16,6 +17,8 @@ _NOTE_DIRECTORIES = (
     40965,
 )  # tags: further pictures, EXIF, GPS, interoperability
 _WIDTH, _HEIGHT = 256, 257
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # a tile is unpacked whole, however small the picture
+_NUMBERS = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, *_NOTE_DIRECTORIES)
 _PLACES = ((273, 279), (324, 325))  # tags: strips and tiles, where they are and how long
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
@@ -35,7 +38,8 @@ class Outline:
 
     Attributes:
         kind: PNG, JPEG or TIFF.
-        width, height: in pixels, as the file states them.
+        width, height: in pixels, as the file states them; of a TIFF, of the largest of its pages and
+            tiles.
         pictures: more than 1 for an animation or several pages.
         end: bytes from the start to where the image ends; more may follow in the file.
     """
@@ -108,6 +112,8 @@ def jpeg_outline(data: bytes) -> Outline:
         place += length
         if marker == 0xDA:
             scans += 1
+            if scans > _MOST_SCANS:
+                raise DamagedError("JPEG", "it has too many parts")
             place = _scan_end(data, place)
     if size is None or not scans:
         raise DamagedError("JPEG", "it holds no pixels")
@@ -167,7 +173,9 @@ class _Tiff:
         found: dict[int, tuple[int, ...]] = {}
         for entry in range(count):
             tag, values = self._entry(place + 2 + 12 * entry)
-            found[tag] = values
+            found[tag] = max(
+                found.get(tag, ()), values
+            )  # said twice: readers differ on which holds
         for starts, lengths in _PLACES:
             for start, length in zip(found.get(starts, ()), found.get(lengths, ()), strict=False):
                 if start + length > len(self.data):
@@ -178,8 +186,11 @@ class _Tiff:
             sizes = found.get(_WIDTH, ()), found.get(_HEIGHT, ())
             if not all(sizes) or not any(starts in found for starts, _ in _PLACES):
                 raise DamagedError("TIFF", "it does not state its size and pixels")
-            largest = self.size or (0, 0)
-            self.size = max(largest, (sizes[0][0], sizes[1][0]), key=lambda s: s[0] * s[1])
+            stated = [self.size or (0, 0), (sizes[0][0], sizes[1][0])]
+            tile = found.get(_TILE_WIDTH, ()), found.get(_TILE_HEIGHT, ())
+            if all(tile):
+                stated.append((tile[0][0], tile[1][0]))
+            self.size = max(stated, key=lambda size: size[0] * size[1])
         for tag in _NOTE_DIRECTORIES:
             for inner in found.get(tag, ()):
                 self.directory(inner, page=False)
@@ -195,9 +206,7 @@ class _Tiff:
             if at + width * count > len(self.data):
                 raise DamagedError("TIFF", "a part lies beyond its end")
             self.end = max(self.end, at + width * count)
-        wanted = tag in (_WIDTH, _HEIGHT, *_NOTE_DIRECTORIES) or any(
-            tag in pair for pair in _PLACES
-        )
+        wanted = tag in _NUMBERS or any(tag in pair for pair in _PLACES)
         if not wanted or kind not in (3, 4, 13):
             return tag, ()
         return tag, self.numbers(f"{count}{'H' if kind == 3 else 'I'}", at)

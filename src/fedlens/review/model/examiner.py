@@ -230,6 +230,7 @@ class Examiner:
     # What follows runs in the model thread alone.
 
     def _fit(self, folder: Path | None) -> Fitted:
+        self._looker.settle(self.subject.validation.images[:1])
         return fitted(self.subject, self._looker, folder)
 
     def _predict(self, batches: Sequence[Tensor]) -> list[list[Prediction]]:

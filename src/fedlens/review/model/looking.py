@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fedlens.errors import ExplanationError
 from fedlens.explain.layers import (
     MapLayer,
     captured_map,
@@ -56,6 +57,13 @@ class Looker:
         with evaluation_mode(model):
             known = layer is not None or has_map(model)
             self.layer: MapLayer | None = find_layer(model, layer) if known else None
+
+    def settle(self, images: Tensor) -> None:
+        """Do without maps from now on where the convolution gives none of ``images`` uint8."""
+        try:
+            self.look(images)
+        except ExplanationError:
+            self.layer = None
 
     def look(self, images: Tensor) -> Look:
         """Return what one pass shows of ``images`` uint8 (B, C, H, W); B may be 0."""
