@@ -257,11 +257,9 @@ class Queue:
         self._give_back()
         query = (
             select(CASES.c.state, func.count())
-            .where(CASES.c.queued.is_(True))
+            .where(*_conditions(Filters(assignee=reviewer)))
             .group_by(CASES.c.state)
         )
-        if reviewer is not None:
-            query = query.where(CASES.c.assignee == reviewer)
         with self.database.read() as connection:
             counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
         return Progress(sum(counts.values()), *(counts.get(str(state), 0) for state in State))

@@ -72,17 +72,12 @@ CASES = Table(
     Column("added", Double, nullable=False),
     Column("record", NUMBER, nullable=False),
 )
-Index("cases_need", CASES.c.queued, CASES.c.need.desc(), CASES.c.number)
-Index("cases_state", CASES.c.queued, CASES.c.state, CASES.c.need.desc(), CASES.c.number)
-Index(
-    "cases_predicted",
-    CASES.c.queued,
-    CASES.c.predicted,
-    CASES.c.state,
-    CASES.c.need.desc(),
-    CASES.c.number,
-)
-Index("cases_assignee", CASES.c.assignee, CASES.c.state)
+# each begins with what is asked for and ends with what makes it enough by itself
+_BY_NEED = (CASES.c.need.desc(), CASES.c.number)
+Index("cases_need", CASES.c.queued, *_BY_NEED, CASES.c.flags)
+Index("cases_state", CASES.c.queued, CASES.c.state, *_BY_NEED, CASES.c.flags)
+Index("cases_predicted", CASES.c.queued, CASES.c.predicted, CASES.c.state, *_BY_NEED, CASES.c.flags)
+Index("cases_assignee", CASES.c.assignee, *_BY_NEED, CASES.c.state, CASES.c.queued)
 Index("cases_lease", CASES.c.state, CASES.c.lease_until)
 Index("cases_record", CASES.c.record)
 Index("cases_source", CASES.c.source, CASES.c.digest)

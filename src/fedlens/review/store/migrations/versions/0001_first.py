@@ -1,5 +1,7 @@
 """The first tables: the trail, what is worked out from it, people and sessions."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -37,25 +39,14 @@ def upgrade() -> None:
         sa.Column("record", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("number"),
     )
-    op.create_index("cases_assignee", "cases", ["assignee", "state"], unique=False)
-    op.create_index("cases_lease", "cases", ["state", "lease_until"], unique=False)
-    op.create_index(
-        "cases_need", "cases", ["queued", sa.literal_column("need DESC"), "number"], unique=False
-    )
-    op.create_index(
-        "cases_predicted",
-        "cases",
-        ["queued", "predicted", "state", sa.literal_column("need DESC"), "number"],
-        unique=False,
-    )
-    op.create_index("cases_record", "cases", ["record"], unique=False)
-    op.create_index("cases_source", "cases", ["source", "digest"], unique=False)
-    op.create_index(
-        "cases_state",
-        "cases",
-        ["queued", "state", sa.literal_column("need DESC"), "number"],
-        unique=False,
-    )
+    by_need: list[Any] = [sa.literal_column("need DESC"), "number"]
+    op.create_index("cases_need", "cases", ["queued", *by_need, "flags"])
+    op.create_index("cases_state", "cases", ["queued", "state", *by_need, "flags"])
+    op.create_index("cases_predicted", "cases", ["queued", "predicted", "state", *by_need, "flags"])
+    op.create_index("cases_assignee", "cases", ["assignee", *by_need, "state", "queued"])
+    op.create_index("cases_lease", "cases", ["state", "lease_until"])
+    op.create_index("cases_record", "cases", ["record"])
+    op.create_index("cases_source", "cases", ["source", "digest"])
     op.create_table(
         "decisions",
         sa.Column(
@@ -80,9 +71,9 @@ def upgrade() -> None:
         sa.Column("undone_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.PrimaryKeyConstraint("sequence"),
     )
-    op.create_index("decisions_case", "decisions", ["case", "sequence"], unique=False)
-    op.create_index("decisions_reviewer", "decisions", ["reviewer", "sequence"], unique=False)
-    op.create_index("decisions_undone", "decisions", ["undone_by"], unique=False)
+    op.create_index("decisions_case", "decisions", ["case", "sequence"])
+    op.create_index("decisions_reviewer", "decisions", ["reviewer", "sequence"])
+    op.create_index("decisions_undone", "decisions", ["undone_by"])
     op.create_table(
         "head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -111,7 +102,7 @@ def upgrade() -> None:
         sa.Column("seal", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("folded"),
     )
-    op.create_index("people_secret", "people", ["secret"], unique=False)
+    op.create_index("people_secret", "people", ["secret"])
     op.create_table(
         "records",
         sa.Column(
@@ -131,9 +122,9 @@ def upgrade() -> None:
         sa.Column("signature", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("sequence"),
     )
-    op.create_index("records_actor", "records", ["actor", "sequence"], unique=False)
-    op.create_index("records_case", "records", ["case", "sequence"], unique=False)
-    op.create_index("records_kind", "records", ["kind", "sequence"], unique=False)
+    op.create_index("records_actor", "records", ["actor", "sequence"])
+    op.create_index("records_case", "records", ["case", "sequence"])
+    op.create_index("records_kind", "records", ["kind", "sequence"])
     op.create_table(
         "sessions",
         sa.Column("secret", sa.Text(), nullable=False),
@@ -144,4 +135,4 @@ def upgrade() -> None:
         sa.Column("seal", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("secret"),
     )
-    op.create_index("sessions_folded", "sessions", ["folded"], unique=False)
+    op.create_index("sessions_folded", "sessions", ["folded"])
