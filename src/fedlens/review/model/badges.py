@@ -31,7 +31,7 @@ ORDERS = 8
 CLEARLY = 2.0
 """Standard deviations of the random orders that a map must be better than their mean to be good."""
 
-STEPS = 14
+STEPS = 10
 """Steps in which the pixels are removed."""
 
 _PLAIN_BASELINES = ("black", "blurred")
