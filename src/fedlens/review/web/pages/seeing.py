@@ -51,7 +51,7 @@ def access(console: Console, case: Case, person: Person) -> Access:
     """Return what ``person`` may do with ``case`` and see of it.
 
     Where reviewers label first, the model's answer is shown to nobody who may still decide the case,
-    before they have said what they see.
+    before they have said what they see. Whoever sent an image through the API was answered then.
     """
     works = person.role is not Role.AUDITOR
     work = console.store.decisions.work(person.actor, case.number)
@@ -63,6 +63,7 @@ def access(console: Console, case: Case, person: Person) -> Access:
             not works
             or work.revealed is not None
             or case.state is State.DECIDED
+            or not case.queued
             or not console.policy.blind_first
         ),
         work=work,
