@@ -201,6 +201,7 @@ def test_a_removed_head_is_found(opening: Opening) -> None:
     by_hand(store, ("DELETE FROM head", {}))
     (finding,) = verify(store.database, store.key.public).findings
     assert finding.problem == "head"
+    assert store.verify().findings == (finding,)
     with pytest.raises(ConflictError, match="removed"):
         store.switch.stop(LEAD, "a test")
     with pytest.raises(Exception, match="removed"):

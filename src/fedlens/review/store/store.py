@@ -51,7 +51,9 @@ class Store:
 
     def verify(self, anchors: Iterable[Head] = ()) -> Verification:
         """Check the store, with the anchors beside the key and those given; see :func:`verify`."""
-        kept = kept_anchors(self.key, self.identity)
+        with self.database.read() as connection:
+            head = read_head(connection)
+        kept = kept_anchors(self.key, None if head is None else head.store)
         return verify(self.database, self.key.public, [*kept, *anchors])
 
     def close(self) -> None:
