@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.testclient import TestClient
 
 from fedlens.review.contract import Actor, Person, Role
-from fedlens.review.store import Store
+from fedlens.review.store import Store, StoreError
 from fedlens.review.web.api import asking, reviewing, watching
 from fedlens.review.web.console import Console
 from fedlens.review.web.pages import routers
@@ -80,6 +80,32 @@ def test_even_an_error_of_ours_has_these_headers_and_no_traceback(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_when_the_store_is_out_of_order_nobody_is_let_in_and_a_sentence_says_so(
+    client: TestClient,
+    program: TestClient,
+    people: dict[Role, Person],
+    sign_in: SignIn,
+    kept: Store,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    sign_in(client, Role.LEAD)
+
+    def fail(*_: object) -> None:
+        raise StoreError("The store could not be read: the disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept.switch, "state", fail)
+        page = client.get("/nothing-is-here")
+        assert page.status_code == 404
+        assert page.text == "There is nothing here; the address may be mistyped."
+    monkeypatch.setattr(kept.people, "session", fail)
+    monkeypatch.setattr(kept.people, "token", fail)
+    for answer in (client.get("/trail"), program.get("/v1/model")):
+        assert answer.status_code == 503
+        assert "the disk is gone" in answer.json()["detail"]
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,7 @@ class BodyLimit:
         seconds: how long a whole body may take.
     """
 
-    def __init__(
-        self, app: ASGIApp, larger: Mapping[str, int], seconds: float
-    ) -> None:
+    def __init__(self, app: ASGIApp, larger: Mapping[str, int], seconds: float) -> None:
         self.app = app
         self.larger = larger
         self.seconds = seconds

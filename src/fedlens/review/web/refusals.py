@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from fedlens.errors import FedlensError
 from fedlens.review.contract import ReviewError
@@ -34,9 +34,11 @@ def refused(
     if path.startswith("/v1/") or path in ("/health", "/metrics"):
         return JSONResponse({"detail": sentence}, status, headers)
     title = _TITLES.get(status, "That did not work" if status < 500 else "Out of order")
-    return page(
-        request, "error.html.j2", status=status, headers=headers, title=title, sentence=sentence
-    )
+    about = {"title": title, "sentence": sentence}
+    try:
+        return page(request, "error.html.j2", status=status, headers=headers, **about)
+    except FedlensError:  # the store that a page is drawn with may be what is out of order
+        return PlainTextResponse(sentence, status, headers)
 
 
 def in_words(error: Mapping[str, Any]) -> str:
@@ -65,7 +67,9 @@ def add_refusals(app: FastAPI) -> None:
         return refused(request, 422, " ".join(sentences))
 
     def unexpected(request: Request, error: Exception) -> Response:
-        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        # The route, not the path: that may hold a link that works once.
+        route = getattr(request.scope.get("route"), "path", "a request")
+        _LOG.error("%s %s failed: %s", request.method, route, type(error).__name__)
         response = JSONResponse({"detail": _UNEXPECTED}, 500)
         # This handler alone runs outside of all middleware.
         secure = console_of(request).policy.secure_cookies

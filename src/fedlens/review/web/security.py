@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedlens.review.contract import Person, Role
+from fedlens.review.contract import Person, ReviewError, Role
 from fedlens.review.web.console import Console, Policy, console_of
 
 CONTENT_SECURITY_POLICY = (
@@ -238,8 +238,11 @@ class Doorman:
             request, console.policy
         )
         if refusal is None:
-            visitor, refusal = await _identified(request, console)
-            scope["state"] = {**scope.get("state", {}), "visitor": visitor}
+            try:
+                visitor, refusal = await _identified(request, console)
+                scope["state"] = {**scope.get("state", {}), "visitor": visitor}
+            except ReviewError as error:  # the store is out of order: nobody is let in
+                refusal = JSONResponse({"detail": str(error)}, error.status)
         await (self.app if refusal is None else refusal)(scope, receive, send)
 
 
