@@ -3,20 +3,18 @@
 import hashlib
 import io
 import re
+from concurrent.futures import Future
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fedlens
-from fedlens.review.contract import Choice, Decision, Role, State
+from fedlens.errors import ExplanationError
+from fedlens.review.contract import Choice, Decision, Role
 from fedlens.review.web.console import Console
-
-
-def decision_of(browser, case):
-    (record,) = [one for one in browser.records(case) if one.kind == "decided"]
-    return record.content
 
 
 def test_nothing_of_the_model_is_shown_before_the_own_label(reviewer, console: Console, text_of):
@@ -88,79 +86,6 @@ def test_the_map_that_the_trail_names_is_the_map_that_fedlens_explains(
     assert record.content["displayed"]["maps"][0]["map"] == expected
 
 
-def test_accepting_records_evidence_and_goes_on_to_the_next_case(
-    reviewer, revealed: int, console: Console
-):
-    fields = {"method": "gradient", "second": "grad-cam", "against": "", "opacity": "40"}
-    answer = reviewer.post(f"/cases/{revealed}/decide", choice="accept", text="clear", **fields)
-    case = console.store.queue.get(revealed)
-    assert (case.state, case.label) == (State.DECIDED, case.predicted)
-    content = decision_of(reviewer, revealed)
-    assert content["displayed"]["opacity"] == 0.4
-    assert content["displayed"]["maps"][0]["method"] == "gradient"
-    assert content["blind_label"] == 3
-    assert content["evidence"]["model"]["weights"] == console.subject.digest
-    assert content["evidence"]["explanation"]["method"] == "gradient"
-    assert content["evidence"]["explanation"]["map"] == content["displayed"]["maps"][0]["map"]
-    assert content["evidence"]["image"] == case.digest
-    address = answer.headers["location"]
-    assert re.fullmatch(rf"/cases/\d+\?after={case.decision}", address)
-    assert not address.startswith(f"/cases/{revealed}?")
-    assert f"/undo/{case.decision}" in reviewer.get(address)
-
-
-def test_undoing_is_a_record_of_its_own_and_leads_back(reviewer, revealed: int, console: Console):
-    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
-    sequence = console.store.queue.get(revealed).decision
-    answer = reviewer.post(f"/undo/{sequence}")
-    assert answer.headers["location"] == f"/cases/{revealed}"
-    assert console.store.queue.get(revealed).state is State.ASSIGNED
-    assert "undone" in reviewer.kinds(revealed)
-    assert 'id="decision"' in reviewer.get(f"/cases/{revealed}")
-    reviewer.post(f"/cases/{revealed}/decide", choice="defer", text="blurred")
-    assert console.store.queue.get(revealed).state is State.DEFERRED
-
-
-def test_an_override_needs_a_reason_and_keeps_what_was_typed(reviewer, revealed: int, console):
-    predicted = console.store.queue.get(revealed).predicted
-    other = str((predicted + 1) % 10)
-    answer = reviewer.post(
-        f"/cases/{revealed}/decide", status=400, choice="override", label=other, text="a <b> note"
-    )
-    assert "An override needs a reason" in answer.text
-    assert "a &lt;b&gt; note" in answer.text
-    assert re.search(r'id="choice-override"[^>]* checked', answer.text)
-    assert re.search(rf'name="label" value="{other}"[^>]* checked', answer.text)
-    reviewer.post(f"/cases/{revealed}/decide", choice="override", label=other, reason="wrong-class")
-    content = decision_of(reviewer, revealed)
-    assert (content["choice"], content["label"]) == ("override", int(other))
-
-
-def test_none_of_the_classes_is_its_own_reason(reviewer, revealed: int):
-    path = f"/cases/{revealed}/decide"
-    refused = reviewer.post(path, status=400, choice="override", label="none", reason="wrong-class")
-    assert "that is the reason" in refused.text
-    reviewer.post(path, choice="override", label="none")
-    content = decision_of(reviewer, revealed)
-    assert (content["label"], content["reason"]) == (None, "not-of-any-class")
-
-
-def test_fields_that_are_hidden_when_accepting_do_not_count(reviewer, revealed: int):
-    reviewer.post(
-        f"/cases/{revealed}/decide", choice="accept", label="5", reason="other", misleading="yes"
-    )
-    content = decision_of(reviewer, revealed)
-    assert (content["choice"], content["reason"], content["misleading"]) == ("accept", None, True)
-
-
-@pytest.mark.parametrize("choice", ["", "agree", "ACCEPT"])
-def test_what_is_no_choice_is_refused(reviewer, revealed: int, choice: str):
-    assert (
-        "Choose whether"
-        in reviewer.post(f"/cases/{revealed}/decide", status=400, choice=choice).text
-    )
-
-
 def test_a_case_is_one_persons(reviewer, lead, revealed: int):
     page = lead.get(f"/cases/{revealed}")
     assert 'id="decision"' not in page
@@ -190,22 +115,6 @@ def test_who_takes_a_deferred_case_does_not_see_what_was_said_of_it(
     assert "looks like a seven" not in words
     lead.post(f"/cases/{revealed}/label", label="2")
     assert "said digit 3" in text_of(lead.get(f"/cases/{revealed}"))
-
-
-def test_while_the_model_is_stopped_people_decide_without_its_maps(
-    reviewer, lead, revealed: int, console: Console
-):
-    lead.post("/stop", why="it went astray")
-    page = reviewer.get(f"/cases/{revealed}")
-    assert "out of service" in page
-    assert "map.png" not in page
-    reviewer.get(f"/cases/{revealed}/map.png?method=grad-cam", status=503)
-    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
-    content = decision_of(reviewer, revealed)
-    assert content["displayed"]["stopped"] is True
-    assert content["displayed"]["maps"] == []
-    assert content["evidence"]["explanation"] is None
-    assert content["evidence"]["model"]["weights"] == console.subject.digest
 
 
 def test_where_nobody_labels_first_all_is_shown_and_recorded_at_once(browser_of):
@@ -273,9 +182,51 @@ def test_a_case_of_the_api_is_shown_without_an_image(lead, auditor, console: Con
     assert "decided by lead" in auditor.get(f"/cases/{number}")
 
 
-def test_flagging_outside_a_decision_is_a_record(reviewer, revealed: int, lead):
-    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
-    assert f"/cases/{revealed}/flag" in reviewer.get(f"/cases/{revealed}")
-    reviewer.post(f"/cases/{revealed}/flag", text="it marks the corner")
-    assert reviewer.kinds(revealed)[-1] == "flagged"
-    assert "it marks the corner" in reviewer.get(f"/cases/{revealed}")
+def test_the_model_is_asked_once_while_the_person_still_looks(
+    reviewer, console: Console, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    ask = console.examiner.explain_soon
+
+    def counted(image, method, target=None, *, badges=False):
+        asked.append((method, target, badges))
+        return ask(image, method, target, badges=badges)
+
+    monkeypatch.setattr(console.examiner, "explain_soon", counted)
+    monkeypatch.setattr("fedlens.review.web.pages.seeing._kept", WeakKeyDictionary())
+    case = reviewer.take_next()
+    before = [("grad-cam", None, True), ("gradient", None, False)]
+    assert asked == before
+    assert reviewer.kinds(case) == ["opened"]
+    reviewer.post(f"/cases/{case}/label", label="3")
+    reviewer.get(f"/cases/{case}")
+    reviewer.get(f"/cases/{case}?opacity=10")
+    for method in ("grad-cam", "gradient"):
+        reviewer.client.get(f"/cases/{case}/map.png?method={method}")
+    assert asked == before
+    reviewer.post(f"/cases/{case}/decide", choice="defer")
+    assert asked[: len(before)] == before
+    assert asked[len(before) :] == []  # the next page has not been opened yet
+
+
+def test_a_method_that_fails_is_named_and_the_other_is_shown(
+    reviewer, revealed: int, console: Console, monkeypatch: pytest.MonkeyPatch
+):
+    ask = console.examiner.explain_soon
+
+    def failing(image, method, target=None, *, badges=False):
+        if method == "gradient":
+            answer: Future[None] = Future()
+            answer.set_exception(ExplanationError("It met a kink."))
+            return answer
+        return ask(image, method, target, badges=badges)
+
+    monkeypatch.setattr(console.examiner, "explain_soon", failing)
+    monkeypatch.setattr("fedlens.review.web.pages.seeing._kept", WeakKeyDictionary())
+    for _ in range(2):  # and it is asked again the next time
+        page = reviewer.get(f"/cases/{revealed}")
+        assert "gradient: It met a kink." in page
+        assert "map.png?method=grad-cam" in page
+        assert "map.png?method=gradient" not in page
+    monkeypatch.undo()
+    assert "map.png?method=gradient" in reviewer.get(f"/cases/{revealed}")

@@ -33,6 +33,7 @@ from fedlens.review.web.pages.seeing import (
     both_maps,
     displayed,
     neighbours,
+    prepare,
     same_display,
 )
 from fedlens.review.web.rendering import page
@@ -180,6 +181,8 @@ def _page(
             near = neighbours(console, image)
         if may.mine and not stopped:
             _record_display(console, person, case, displayed(case, asked, maps, near), may)
+    elif may.mine and image is not None:
+        prepare(console, case, image, asked)
     seen = Seen(
         mine=may.mine,
         takeable=may.takeable and image is not None,

@@ -3,6 +3,8 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -25,7 +27,7 @@ NEIGHBOURS = 5
 KEPT = 256
 """Explanations that are kept, so that a page, its pictures and its decision rest on the same map."""
 
-_kept: "WeakKeyDictionary[Examiner, OrderedDict[object, Explained]]" = WeakKeyDictionary()
+_kept: "WeakKeyDictionary[Examiner, OrderedDict[object, Future[Explained]]]" = WeakKeyDictionary()
 _neighbours: "WeakKeyDictionary[Examiner, Neighbours]" = WeakKeyDictionary()
 _guard = threading.Lock()
 
@@ -85,7 +87,7 @@ def must_see(console: Console, case: Case, person: Person) -> None:
 def explained(
     console: Console, case: Case, image: Tensor, method: str, against: int | None, *, badges: bool
 ) -> "Explained":
-    """Return the map of one method for a case; the same object while it is kept.
+    """Return the map of one method for a case; the same one while it is kept.
 
     Args:
         console: whose model is asked.
@@ -100,22 +102,44 @@ def explained(
         FedlensError: the method cannot explain this.
     """
     console.store.switch.check()
-    key = (case.digest, case.predicted, method, against)
+    answer = _soon(console, case, image, method, against, badges)
+    try:
+        return answer.result()
+    except FedlensError:
+        with _guard:
+            kept = _kept[console.examiner]
+            for key in [key for key, value in kept.items() if value is answer]:
+                del kept[key]
+        raise
+
+
+def prepare(console: Console, case: Case, image: Tensor, asked: Asked) -> None:
+    """Begin to explain a case while a person still looks at its image; show nothing of it."""
+    if console.store.switch.state() is not None:
+        return
+    for place, method in enumerate(dict.fromkeys((asked.method, asked.second))):
+        with suppress(FedlensError):  # it is met again, and said, when the map is to be shown
+            _soon(console, case, image, method, asked.against, badges=place == 0)
+
+
+def _soon(
+    console: Console, case: Case, image: Tensor, method: str, against: int | None, badges: bool
+) -> "Future[Explained]":
+    """Return the kept answer, or ask the model for one, which is then kept."""
+    question = (case.digest, case.predicted, method, against)
     with _guard:
         kept = _kept.setdefault(console.examiner, OrderedDict())
-        found = kept.get(key)
-        if found is not None:
-            kept.move_to_end(key)
-    if found is not None and (found.badges or not badges):
-        return found
-    contrasts = against is not None and METHODS[method].class_specific
-    target = Contrast(case.predicted, against) if contrasts and against is not None else None
-    made = console.examiner.explain(image, method, target, badges=badges)
-    with _guard:
-        kept[key] = made
+        for tried in (True, False):
+            if (question, tried) in kept and tried >= badges:
+                kept.move_to_end((question, tried))
+                return kept[question, tried]
+        contrasts = against is not None and METHODS[method].class_specific
+        target = Contrast(case.predicted, against) if contrasts and against is not None else None
+        answer = console.examiner.explain_soon(image, method, target, badges=badges)
+        kept[question, badges] = answer
         while len(kept) > KEPT:
             kept.popitem(last=False)
-    return made
+    return answer
 
 
 def both_maps(

@@ -1,0 +1,110 @@
+"""Deciding a case: what is recorded, what is refused, and the way back."""
+
+import re
+
+import pytest
+
+from fedlens.review.contract import State
+from fedlens.review.web.console import Console
+
+
+def decision_of(browser, case):
+    (record,) = [one for one in browser.records(case) if one.kind == "decided"]
+    return record.content
+
+
+def test_accepting_records_evidence_and_goes_on_to_the_next_case(
+    reviewer, revealed: int, console: Console
+):
+    fields = {"method": "gradient", "second": "grad-cam", "against": "", "opacity": "40"}
+    answer = reviewer.post(f"/cases/{revealed}/decide", choice="accept", text="clear", **fields)
+    case = console.store.queue.get(revealed)
+    assert (case.state, case.label) == (State.DECIDED, case.predicted)
+    content = decision_of(reviewer, revealed)
+    assert content["displayed"]["opacity"] == 0.4
+    assert content["displayed"]["maps"][0]["method"] == "gradient"
+    assert content["blind_label"] == 3
+    assert content["evidence"]["model"]["weights"] == console.subject.digest
+    assert content["evidence"]["explanation"]["method"] == "gradient"
+    assert content["evidence"]["explanation"]["map"] == content["displayed"]["maps"][0]["map"]
+    assert content["evidence"]["image"] == case.digest
+    address = answer.headers["location"]
+    assert re.fullmatch(rf"/cases/\d+\?after={case.decision}", address)
+    assert not address.startswith(f"/cases/{revealed}?")
+    assert f"/undo/{case.decision}" in reviewer.get(address)
+
+
+def test_undoing_is_a_record_of_its_own_and_leads_back(reviewer, revealed: int, console: Console):
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    sequence = console.store.queue.get(revealed).decision
+    answer = reviewer.post(f"/undo/{sequence}")
+    assert answer.headers["location"] == f"/cases/{revealed}"
+    assert console.store.queue.get(revealed).state is State.ASSIGNED
+    assert "undone" in reviewer.kinds(revealed)
+    assert 'id="decision"' in reviewer.get(f"/cases/{revealed}")
+    reviewer.post(f"/cases/{revealed}/decide", choice="defer", text="blurred")
+    assert console.store.queue.get(revealed).state is State.DEFERRED
+
+
+def test_an_override_needs_a_reason_and_keeps_what_was_typed(reviewer, revealed: int, console):
+    predicted = console.store.queue.get(revealed).predicted
+    other = str((predicted + 1) % 10)
+    answer = reviewer.post(
+        f"/cases/{revealed}/decide", status=400, choice="override", label=other, text="a <b> note"
+    )
+    assert "An override needs a reason" in answer.text
+    assert "a &lt;b&gt; note" in answer.text
+    assert re.search(r'id="choice-override"[^>]* checked', answer.text)
+    assert re.search(rf'name="label" value="{other}"[^>]* checked', answer.text)
+    reviewer.post(f"/cases/{revealed}/decide", choice="override", label=other, reason="wrong-class")
+    content = decision_of(reviewer, revealed)
+    assert (content["choice"], content["label"]) == ("override", int(other))
+
+
+def test_none_of_the_classes_is_its_own_reason(reviewer, revealed: int):
+    path = f"/cases/{revealed}/decide"
+    refused = reviewer.post(path, status=400, choice="override", label="none", reason="wrong-class")
+    assert "that is the reason" in refused.text
+    reviewer.post(path, choice="override", label="none")
+    content = decision_of(reviewer, revealed)
+    assert (content["label"], content["reason"]) == (None, "not-of-any-class")
+
+
+def test_fields_that_are_hidden_when_accepting_do_not_count(reviewer, revealed: int):
+    reviewer.post(
+        f"/cases/{revealed}/decide", choice="accept", label="5", reason="other", misleading="yes"
+    )
+    content = decision_of(reviewer, revealed)
+    assert (content["choice"], content["reason"], content["misleading"]) == ("accept", None, True)
+
+
+@pytest.mark.parametrize("choice", ["", "agree", "ACCEPT"])
+def test_what_is_no_choice_is_refused(reviewer, revealed: int, choice: str):
+    assert (
+        "Choose whether"
+        in reviewer.post(f"/cases/{revealed}/decide", status=400, choice=choice).text
+    )
+
+
+def test_while_the_model_is_stopped_people_decide_without_its_maps(
+    reviewer, lead, revealed: int, console: Console
+):
+    lead.post("/stop", why="it went astray")
+    page = reviewer.get(f"/cases/{revealed}")
+    assert "out of service" in page
+    assert "map.png" not in page
+    reviewer.get(f"/cases/{revealed}/map.png?method=grad-cam", status=503)
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    content = decision_of(reviewer, revealed)
+    assert content["displayed"]["stopped"] is True
+    assert content["displayed"]["maps"] == []
+    assert content["evidence"]["explanation"] is None
+    assert content["evidence"]["model"]["weights"] == console.subject.digest
+
+
+def test_flagging_outside_a_decision_is_a_record(reviewer, revealed: int, lead):
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    assert f"/cases/{revealed}/flag" in reviewer.get(f"/cases/{revealed}")
+    reviewer.post(f"/cases/{revealed}/flag", text="it marks the corner")
+    assert reviewer.kinds(revealed)[-1] == "flagged"
+    assert "it marks the corner" in reviewer.get(f"/cases/{revealed}")
