@@ -20,7 +20,10 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize(
     ("confidence", "said"),
     [
-        (0.999, "100 %, very sure. Of 100 answers as sure as this one, about 99 are right and 1"),
+        (
+            0.999,
+            "over 99 %, very sure. Of 100 answers as sure as this one, about 99 are right and 1",
+        ),
         (0.8, "80 %, fairly sure. Of 100 answers as sure as this one, about 80 are right and 20"),
         (0.62, "62 %, unsure. Of 100 answers as sure as this one, about 62 are right and 38"),
         (0.31, "31 %, very unsure. Of 100 answers as sure as this one, about 31 are right and 69"),
@@ -28,6 +31,19 @@ def plain(text: str) -> str:
 )
 def test_confidence_is_a_frequency_and_never_certain(confidence: float, said: str):
     assert plain(words.sureness(confidence)) == f"{said} wrong."
+
+
+def test_no_chance_is_said_to_be_nothing_or_all():
+    shares = (0.0, 0.0009, 0.0012, 0.02, 0.994, 0.996, 1.0)
+    assert [plain(words.chance(share)) for share in shares] == [
+        "under 0.1 %",
+        "under 0.1 %",
+        "0.1 %",
+        "2 %",
+        "99 %",
+        "over 99 %",
+        "over 99 %",
+    ]
 
 
 def test_known_errors_are_counted_from_the_confusion():

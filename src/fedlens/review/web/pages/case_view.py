@@ -264,18 +264,11 @@ def _top(
         TopClass(
             names[label],
             probabilities[label],
-            _small_share(probabilities[label]),
+            words.chance(probabilities[label]),
             f"most often confused with {names[predicted]}" if label == confusable else "",
         )
         for label in shown
     ]
-
-
-def _small_share(share: float) -> str:
-    """Return a probability in percent; one that is nearly nothing is not said to be nothing."""
-    if share < 0.001:
-        return f"under {percent(0.001, 1)}"
-    return percent(share, 0 if share >= 0.01 else 1)
 
 
 def _questions(

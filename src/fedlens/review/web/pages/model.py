@@ -1,34 +1,24 @@
 """The model under review: what it is, how often it is wrong, and what its confidence is worth."""
 
-import threading
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
-import numpy as np
-import torch
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fedlens.explain import METHODS
 from fedlens.report.confusion import confusion_figure
-from fedlens.report.model_card import ModelCard
 from fedlens.report.tables import Table
 from fedlens.report.wording import decimal, percent
 from fedlens.review.contract import NotFoundError
-from fedlens.review.model import Examiner, Subject
+from fedlens.review.model import Subject
+from fedlens.review.model.measuring import test_calibration
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.charts import reliability_figure, svg_response
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import Signed
-from fedlens.training.calibration import Calibration, calibration_of
-
-MEASURED_ON = 1000
-"""Test images, evenly over the split, that the page measures confidence on."""
 
 router = APIRouter()
-_kept: "WeakKeyDictionary[Examiner, Calibration]" = WeakKeyDictionary()
-_guard = threading.Lock()
 
 
 @router.get("/model")
@@ -49,7 +39,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
         calibration=calibration_words(console),
         blind=blind_words(subject),
         methods=[(name, method_words(name)) for name in console.examiner.methods],
-        card=card_of(console),
+        card=console.card,
         refused=sorted(console.examiner.refused.items()),
     )
 
@@ -65,7 +55,7 @@ def confusion(console: ConsoleOf, person: Signed) -> Response:
 @router.get("/model/reliability.svg")
 def reliability_chart(console: ConsoleOf, person: Signed) -> Response:
     """Draw how often the model was right at each confidence."""
-    found = calibration(console)
+    found = test_calibration(console.examiner)
     if found is None:
         raise NotFoundError("There are no test images to measure confidence on.")
     bins = found.after_mass
@@ -75,40 +65,13 @@ def reliability_chart(console: ConsoleOf, person: Signed) -> Response:
 @router.get("/model/card.md")
 def card_as_markdown(console: ConsoleOf, person: Signed) -> Response:
     """Send the model card as Markdown."""
-    card = card_of(console)
+    card = console.card
     if card is None:
         raise NotFoundError("There is no model card here.")
     name = 'attachment; filename="model-card.md"'
     return Response(
         card.markdown(), media_type="text/markdown", headers={"Content-Disposition": name}
     )
-
-
-def card_of(console: Console) -> ModelCard | None:
-    """Return the model card that the console was started with, or None."""
-    card = getattr(console, "card", None)
-    return card if isinstance(card, ModelCard) else None
-
-
-def calibration(console: Console) -> Calibration | None:
-    """Return what the model's confidence is worth on some test images; None without any.
-
-    It is measured once, by the examiner, between what people ask of it.
-    """
-    split = console.subject.test_split
-    if split is None or len(split) == 0:
-        return None
-    with _guard:
-        found = _kept.get(console.examiner)
-        if found is None:
-            number = min(MEASURED_ON, len(split))
-            places = torch.from_numpy(np.linspace(0, len(split) - 1, number).round().astype(int))
-            predictions = console.examiner.predict(split.images[places])
-            logits = torch.tensor([one.logits for one in predictions], dtype=torch.float64)
-            temperature = console.examiner.temperature.value
-            found = calibration_of(logits, split.labels[places], temperature)
-            _kept[console.examiner] = found
-    return found
 
 
 def facts(console: Console) -> list[tuple[str, str]]:
@@ -154,7 +117,7 @@ def temperature_words(console: Console) -> str:
 
 def calibration_words(console: Console) -> str:
     """Return how far confidence is what it is worth, before and after it was set right."""
-    found = calibration(console)
+    found = test_calibration(console.examiner)
     if found is None:
         return ""
     number = int(found.after_mass.counts.sum())

@@ -226,7 +226,7 @@ def _row(case: Case, console: Console, person: Person, predicted_shown: bool) ->
         number=case.number,
         picture="" if case.source == SOURCE_API else f"/cases/{case.number}/native.png",
         predicted=console.subject.class_names[case.predicted] if predicted_shown else "",
-        confidence=percent(case.confidence, 0) if predicted_shown else "",
+        confidence=words.chance(case.confidence) if predicted_shown else "",
         state=words.standing(case, person.name),
         why=words.why_needy(case.signals),
         need=case.need,

@@ -40,6 +40,15 @@ def class_name(label: int | None, class_names: Sequence[str]) -> str:
     return class_names[label]
 
 
+def chance(share: float) -> str:
+    """Return a probability in percent; what is nearly nothing or all is not said to be."""
+    if share < 0.001:
+        return f"under {percent(0.001, 1)}"
+    if share >= 0.995:
+        return f"over {percent(0.99, 0)}"
+    return percent(share, 0 if share >= 0.01 else 1)
+
+
 def sureness(confidence: float) -> str:
     """Return a calibrated confidence in [0, 1] in words: a frequency first, never a verdict."""
     if confidence >= 0.95:
@@ -52,7 +61,7 @@ def sureness(confidence: float) -> str:
         word = "very unsure"
     right = min(99, max(1, round(100 * confidence)))
     return (
-        f"{percent(confidence, 0)}, {word}. Of 100 answers as sure as this one, about {right} are "
+        f"{chance(confidence)}, {word}. Of 100 answers as sure as this one, about {right} are "
         f"right and {100 - right} wrong."
     )
 
