@@ -1,6 +1,8 @@
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from fastapi import APIRouter
@@ -179,6 +181,25 @@ def test_a_page_of_another_site_can_embed_nothing_but_may_link(client: TestClien
     assert get("cross-site", "cors", "empty") == 403
     assert get("cross-site", "navigate", "document") == 200
     assert get("same-origin", "cors", "empty") == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/cases/3", "/cases/3?method=gradient&show=1", "/a%22%3E%3Cscript%3E", "/a?x=\"'><b>;"]
+)
+def test_a_link_from_elsewhere_is_followed_once_more_from_here(client: TestClient, path: str):
+    elsewhere = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    page = client.get(path, headers=elsewhere)
+    assert page.status_code == 200
+    (target,) = set(re.findall(r'url=([^"]*)"|href="([^"]*)"', page.text)[0]) - {""}
+    assert page.text.count("<") == 11  # what was asked for adds no element
+    again = client.get(unescape(target), headers={"Sec-Fetch-Site": "same-origin"})
+    assert again.status_code == 303
+    assert again.headers["Location"].startswith("/sign-in?next=/")
+    assert unquote(unescape(target)) == unquote(path)
 
 
 def test_a_form_without_the_sessions_token_changes_nothing(

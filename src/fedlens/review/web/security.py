@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Depends
+from markupsafe import escape
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fedlens.review.contract import Person, ReviewError, Role
@@ -43,6 +44,10 @@ PUBLIC = re.compile(r"/sign-in|/link/[^/]*|/static/.*|/health|/metrics")
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 LONGEST_CREDENTIAL = 512
+_ONCE_MORE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>fedlens review</title>'
+    '<meta http-equiv="refresh" content="0;url={0}"><p><a href="{0}">Go on</a></p></html>'
+)
 
 
 @dataclass(frozen=True)
@@ -326,5 +331,9 @@ def _not_signed_in(request: Request, for_programs: bool) -> Response:
     if request.method not in SAFE_METHODS:
         return RedirectResponse("/sign-in", 303)
     asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        # A link from elsewhere brings no cookie along (SameSite=Strict). What our own page then
+        # asks for does, so that whoever is signed in arrives where the link leads.
+        return HTMLResponse(_ONCE_MORE.format(escape(quote(local_path(asked), safe="/?&=%"))))
     wanted = "" if asked == "/" else f"?next={quote(asked, safe='/')}"
     return RedirectResponse(f"/sign-in{wanted}", 303)
