@@ -44,21 +44,28 @@ def report_run(run: Run) -> Path:
     return write_report(report_content(run), run.path)
 
 
-def report_content(run: Run) -> ReportContent:
-    """Gather what the report of a finished run shows; raises as :func:`report_run`."""
+def report_content(run: Run, *, explained: bool = True) -> ReportContent:
+    """Gather what the report of a finished run shows; raises as :func:`report_run`.
+
+    Args:
+        run: finished.
+        explained: explain some decisions, which takes most of the time; else there is no gallery.
+    """
     runs = run.parts or (run,)
     dataset, model, config = runs[0].dataset, runs[0].model, run.config
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     clients = partition_of(runs[0].config, dataset) if config.mode == "federated" else None
     blind: Tensor = blind_area(model, shape, seed=torch_seed(config.seed, Purpose.EXPLAIN))
-    gallery = build_gallery(
-        model,
-        dataset,
-        methods=config.explain.methods,
-        layer=config.explain.layer,
-        cases=config.report.cases,
-        seed=config.seed,
-    )
+    gallery = Gallery([])
+    if explained:
+        gallery = build_gallery(
+            model,
+            dataset,
+            methods=config.explain.methods,
+            layer=config.explain.layer,
+            cases=config.report.cases,
+            seed=config.seed,
+        )
     sees_all = not bool(blind.any())
     return ReportContent(
         title=_title(run, dataset, 0 if clients is None else len(clients)),

@@ -1,17 +1,24 @@
 """From a run directory to what the console reviews: plain values, as `review` asks for them."""
 
-import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from fedlens.data import Split
 from fedlens.errors import RunError
 from fedlens.experiment import Run
 from fedlens.experiment.explaining import applicable
-from fedlens.experiment.reporting import privacy_spending
+from fedlens.experiment.reporting import privacy_spending, report_content
 from fedlens.experiment.run import partition_of
 from fedlens.explain import blind_area
 from fedlens.randomness import Purpose, torch_seed
-from fedlens.review.model import Subject, weights_digest
+from fedlens.report.model_card import ModelCard, model_card
+from fedlens.review.model import Examiner, Subject, weights_digest
+from fedlens.review.model.measuring import measured
+from fedlens.training.evaluation import Evaluation, evaluate_logits
+from fedlens.training.prediction import predict
+
+BESIDE = ("integrated-gradients", "hires-cam", "occlusion")
+"""Methods that a reviewer may switch to beside those of the run: two of them can disagree."""
 
 
 def subject_of(run: Run) -> Subject:
@@ -26,7 +33,8 @@ def subject_of(run: Run) -> Subject:
     part = run.parts[0] if run.parts else run
     test = part.test  # before the images are read: an unfinished run is refused at once
     config, dataset, model = part.config, part.dataset, part.model
-    able, refused = applicable(model, config.explain.methods)
+    methods = list(dict.fromkeys([*config.explain.methods, *BESIDE]))
+    able, refused = applicable(model, methods)
     if not able:
         raise RunError(
             f"No method of {run.path} can explain its network, so there is nothing to review it by: "
@@ -58,6 +66,7 @@ def subject_of(run: Run) -> Subject:
         methods=tuple(able),
         layer=config.explain.layer,
         blind_area=blind if bool(blind.any()) else None,
+        groups=_groups(part),
         seed=config.seed,
     )
 
@@ -85,6 +94,26 @@ def _privacy(run: Run) -> dict[str, Any] | None:
     }
 
 
-def without_images_of_others(subject: Subject) -> Subject:
-    """Return ``subject`` without the training images: policy does not allow them to be shown."""
-    return dataclasses.replace(subject, train=None)
+def _groups(run: Run) -> dict[str, Evaluation] | None:
+    """Return the figures of each institution on its own test images; None where there are none."""
+    test, names = run.dataset.test, run.dataset.group_names
+    if test.groups is None:
+        return None
+    logits = predict(run.model, test.images)
+    return {
+        names[group] if group < len(names) else f"group {group}": evaluate_logits(
+            logits[test.groups == group], test.labels[test.groups == group]
+        )
+        for group in test.groups.unique().tolist()
+    }
+
+
+def card_of(run: Run, examiner: Examiner, oversight: Sequence[str] = ()) -> ModelCard:
+    """Return the model card of a finished run.
+
+    Args:
+        run: that `subject_of` made the examiner's subject of.
+        examiner: of its model.
+        oversight: how people oversee it, plain sentences.
+    """
+    return model_card(report_content(run, explained=False), measured(examiner, oversight))

@@ -1,10 +1,12 @@
-"""``fedlens review serve``: the console of one run."""
+"""``fedlens review serve`` and ``card``: the console of one run, and its model card."""
 
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from fedlens.cli.review.app import KeyFile, account, address_of, check_installed
 from fedlens.errors import RunError
 from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
+from fedlens.files import write_text
 
 if TYPE_CHECKING:
     from fedlens.review.contract import Person
@@ -89,7 +92,7 @@ def serve(
         --name review.example.org --certificate review.pem --certificate-key review.key
     """
     check_installed()
-    from fedlens.cli.review.reviewed import subject_of
+    from fedlens.cli.review.reviewed import card_of, subject_of
     from fedlens.review.model import Examiner
     from fedlens.review.store import ReviewKey, open_store
     from fedlens.review.web.app import create_app
@@ -116,6 +119,8 @@ def serve(
             examiner = Examiner(subject, opened.path / "review")
         try:
             console = Console(store, examiner, subject, source, policy, secret.public.fingerprint)
+            with _told("Writing the model card"):
+                console = replace(console, card=card_of(opened, examiner, policy.oversight))
             if demo or images is not None:
                 _fill(console, first)
             _record_start(console)
@@ -130,6 +135,35 @@ def serve(
     finally:
         store.close()
     out.print("Stopped; the trail is kept.", highlight=False)
+
+
+def card(
+    run: RunPath,
+    *,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", help="Markdown file to write.", show_default="standard output"),
+    ] = None,
+) -> None:
+    """Print the model card of a run as Markdown: for whom, on what data, how good, at what cost.
+
+    Examples:
+
+        fedlens review card runs/first --out MODEL_CARD.md
+    """
+    check_installed()
+    from fedlens.cli.review.reviewed import card_of, subject_of
+    from fedlens.review.model import Examiner
+
+    opened = load_run(run)
+    subject = subject_of(opened)
+    with _told("Measuring how sure the model may be"), Examiner(subject) as examiner:
+        text = card_of(opened, examiner).markdown()
+    if out_ is None:
+        sys.stdout.write(text)
+        return
+    write_text(out_, text)
+    out.print(f"Wrote {out_}.", highlight=False, markup=False, soft_wrap=True)
 
 
 def _fill(console: "Console", first: int | None) -> None:
@@ -149,8 +183,6 @@ def _fill(console: "Console", first: int | None) -> None:
 
 
 def _record_start(console: "Console") -> None:
-    from dataclasses import asdict
-
     from fedlens.review.store.trail import SERVING_BEGAN
 
     policy = {name: value for name, value in asdict(console.policy).items() if name != "hosts"}

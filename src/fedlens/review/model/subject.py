@@ -39,6 +39,8 @@ class Subject:
         methods: names of explanation methods, at least one; the first is shown first.
         layer: convolution that is explained, or None for the last one.
         blind_area: bool (H, W), True where the network cannot see; None if it sees everything.
+        groups: institution (or patient group) -> figures on its test images; None where the test
+            images have no groups.
         seed: root seed of the run, from which all draws of the console come.
 
     Raises:
@@ -65,6 +67,7 @@ class Subject:
     methods: tuple[str, ...] = ("grad-cam", "integrated-gradients")
     layer: str | None = None
     blind_area: Tensor | None = None
+    groups: Mapping[str, Evaluation] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

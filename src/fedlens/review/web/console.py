@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 if TYPE_CHECKING:  # the model side loads torch and more: what only draws a page can do without
+    from fedlens.report.model_card import ModelCard
     from fedlens.review.model.examiner import Examiner
     from fedlens.review.model.subject import Subject
     from fedlens.review.store import Store
@@ -38,6 +39,22 @@ class Policy:
     api_rate: float = 500.0
     api_burst: int = 1000
 
+    @property
+    def oversight(self) -> tuple[str, ...]:
+        """Return how people oversee the model under this policy, plain sentences."""
+        order = (
+            "Reviewers label an image before they see the model's answer."
+            if self.blind_first
+            else "Reviewers see the model's answer together with the image."
+        )
+        return (
+            "Every case is decided by a person, who accepts, overrules or defers; nothing is decided "
+            "by waiting. Anyone who works cases can take the model out of service at once.",
+            order,
+            "Everything that was shown and decided is in a signed trail, in which a decision is taken "
+            "back by a new record and nothing is overwritten.",
+        )
+
 
 @dataclass(frozen=True)
 class Console:
@@ -50,6 +67,7 @@ class Console:
         images: finds the image of a case again.
         policy: see :class:`Policy`.
         fingerprint: of the key that signs the trail.
+        card: of the model, or None.
     """
 
     store: "Store"
@@ -58,6 +76,7 @@ class Console:
     images: "ImageSource"
     policy: Policy
     fingerprint: str
+    card: "ModelCard | None" = None
 
 
 def console_of(request: Request) -> Console:

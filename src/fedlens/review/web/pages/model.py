@@ -12,7 +12,7 @@ from fedlens.report.tables import Table
 from fedlens.report.wording import decimal, percent
 from fedlens.review.contract import NotFoundError
 from fedlens.review.model import Subject
-from fedlens.review.model.measuring import test_calibration
+from fedlens.review.model.measuring import calibration_on_test
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.charts import reliability_figure, svg_response
 from fedlens.review.web.rendering import page
@@ -55,7 +55,7 @@ def confusion(console: ConsoleOf, person: Signed) -> Response:
 @router.get("/model/reliability.svg")
 def reliability_chart(console: ConsoleOf, person: Signed) -> Response:
     """Draw how often the model was right at each confidence."""
-    found = test_calibration(console.examiner)
+    found = calibration_on_test(console.examiner)
     if found is None:
         raise NotFoundError("There are no test images to measure confidence on.")
     bins = found.after_mass
@@ -117,7 +117,7 @@ def temperature_words(console: Console) -> str:
 
 def calibration_words(console: Console) -> str:
     """Return how far confidence is what it is worth, before and after it was set right."""
-    found = test_calibration(console.examiner)
+    found = calibration_on_test(console.examiner)
     if found is None:
         return ""
     number = int(found.after_mass.counts.sum())
