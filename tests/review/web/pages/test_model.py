@@ -1,6 +1,6 @@
 """The page of the model: what it says is what was measured."""
 
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,15 +11,9 @@ import torch
 from fedlens.report.model_card import CardSection, ModelCard
 from fedlens.report.tables import Table
 from fedlens.review.contract import Role
+from fedlens.review.model.measuring import calibration_on_test
 from fedlens.review.web.console import Console
-from fedlens.review.web.pages.model import calibration, class_table, method_words, privacy_words
-
-
-@dataclass(frozen=True)
-class WithCard(Console):
-    """A console that was started with a model card."""
-
-    card: ModelCard | None = None
+from fedlens.review.web.pages.model import class_table, method_words, privacy_words
 
 
 def test_it_says_what_was_measured(auditor, console: Console, text_of):
@@ -47,7 +41,7 @@ def test_the_table_of_classes_is_the_confusion_counted_anew(console: Console):
 
 def test_calibration_is_that_of_the_test_images(console: Console):
     split = console.subject.test_split
-    found = calibration(console)
+    found = calibration_on_test(console.examiner)
     with torch.no_grad():
         logits = console.subject.model(split.images.float() / 255).double()
     sure, said = (logits / console.examiner.temperature.value).softmax(1).max(1)
@@ -70,8 +64,7 @@ def test_a_card_is_shown_and_sent(console: Console, client_of, sign_in, people, 
         "Digits",
         [CardSection("Intended use", ["To try <this>."]), CardSection("Factors", [], [table])],
     )
-    given = {field.name: getattr(console, field.name) for field in fields(console)}
-    client = client_of(WithCard(**given | {"card": card}))
+    client = client_of(replace(console, card=card))
     sign_in(client, Role.REVIEWER)
     page = client.get("/model").text
     assert "To try &lt;this&gt;." in page
