@@ -269,7 +269,9 @@ def test_opacity_is_seen_at_once_and_sent_with_the_decision(enter, console: Cons
     assert page.inner_text('label[for="opacity"]') == "Opacity: 40 %"
     shown = page.evaluate("getComputedStyle(document.querySelector('[data-map]')).opacity")
     assert float(shown) == pytest.approx(0.4)
+    press(page, "v", "v", "v")
+    assert page.inner_text('label[for="opacity"]') == "Opacity: 0 %"
     press(page, "a", "Enter")
     page.wait_for_selector('[data-key="u"]')
     record = console.store.trail.record(console.store.queue.get(number).decision)
-    assert record.content["displayed"]["opacity"] == 0.4
+    assert record.content["displayed"]["opacity"] == 0.0

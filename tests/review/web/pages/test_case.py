@@ -120,8 +120,12 @@ def test_who_takes_a_deferred_case_does_not_see_what_was_said_of_it(
 def test_where_nobody_labels_first_all_is_shown_and_recorded_at_once(browser_of):
     browser = browser_of(Role.REVIEWER, blind_first=False)
     case = browser.take_next()
-    assert "The model's answer" in browser.get(f"/cases/{case}")
+    page = browser.get(f"/cases/{case}")
+    assert "The model's answer" in page
+    assert "The maps are off" in page  # they wait for whoever wants them
+    assert 'class="map-0"' in page
     assert browser.kinds(case) == ["opened", "revealed"]
+    assert "map-50" in browser.get(f"/cases/{case}?opacity=50")
     browser.post(f"/cases/{case}/decide", choice="accept")
 
 

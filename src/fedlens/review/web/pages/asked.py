@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 OPACITY = 90
-"""In percent. Maps are see-through by themselves where they are weak."""
+"""In percent, where a map is shown. Maps are see-through by themselves where they are weak."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,21 @@ class Asked:
 
 
 def asked_of(
-    query: Mapping[str, str], methods: Sequence[str], predicted: int, classes: int
+    query: Mapping[str, str],
+    methods: Sequence[str],
+    predicted: int,
+    classes: int,
+    shown: int = OPACITY,
 ) -> Asked:
-    """Return what an address or a form asks for; what it cannot have becomes the default."""
+    """Return what an address or a form asks for; what it cannot have becomes the default.
+
+    Args:
+        query: its parameters.
+        methods: that there are.
+        predicted: class number.
+        classes: number of classes.
+        shown: opacity in percent where none is asked for.
+    """
     method = query.get("method", "")
     method = method if method in methods else methods[0]
     other = next((name for name in methods if name != method), method)
@@ -37,7 +49,7 @@ def asked_of(
     against = query.get("against", "")
     number = int(against) if against.isascii() and against.isdigit() and len(against) < 6 else -1
     opacity = query.get("opacity", "")
-    step = int(opacity) if opacity.isascii() and opacity.isdigit() and len(opacity) < 4 else OPACITY
+    step = int(opacity) if opacity.isascii() and opacity.isdigit() and len(opacity) < 4 else shown
     return Asked(
         method,
         second,

@@ -17,13 +17,14 @@ from fedlens.review.contract import (
     Person,
     Reason,
     ReviewError,
+    State,
 )
 from fedlens.review.model import Explained
 from fedlens.review.model.neighbours import Neighbour
 from fedlens.review.store.trail import REVEALED
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.after import after_view
-from fedlens.review.web.pages.asked import Asked, asked_of
+from fedlens.review.web.pages.asked import OPACITY, Asked, asked_of
 from fedlens.review.web.pages.case_view import Seen, case_view, neighbour_view
 from fedlens.review.web.pages.history import history_lines
 from fedlens.review.web.pages.queue import next_address
@@ -251,7 +252,9 @@ def _image(console: Console, case: Case) -> tuple[Tensor | None, str]:
 
 def _asked(console: Console, case: Case, query: Mapping[str, str]) -> Asked:
     methods, classes = console.examiner.methods, len(console.subject.class_names)
-    return asked_of(query, methods, case.predicted, classes)
+    # Where nobody labels first, the map waits for the person who wants it.
+    waits = not console.policy.blind_first and case.state is not State.DECIDED
+    return asked_of(query, methods, case.predicted, classes, 0 if waits else OPACITY)
 
 
 def _held(console: Console, person: Person, number: int) -> Case:

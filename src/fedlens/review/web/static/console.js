@@ -116,6 +116,14 @@
     }
   });
 
+  document.addEventListener("click", (event) => {
+    const slider = event.target.closest("[data-toggle-map]") && find("[data-opacity]");
+    if (!slider) return;
+    slider.value = Number(slider.value) > 0 ? "0" : "90";
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    say(`Opacity ${slider.value} %`);
+  });
+
   // Another map without a new page: only the part that shows it is fetched anew
 
   let asked = 0;
