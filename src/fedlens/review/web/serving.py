@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ HEAD_SECONDS = 30
 """How long a connection may take to send the head of its next request."""
 HEAD_BYTES = 16 * 1024
 GRACE_SECONDS = 10
+SWITCH_SECONDS = 0.0005
+"""How long a thread keeps the interpreter: the model's would else make short answers wait 5 ms."""
 
 
 def is_loopback(host: str) -> bool:
@@ -101,8 +104,13 @@ def serve(
             or no certificate, or nothing can listen there.
     """
     running = server(app, host, port, certificate, key)
+    before = sys.getswitchinterval()
     with listening(host, port) as place:
-        running.run(sockets=[place])
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            running.run(sockets=[place])
+        finally:
+            sys.setswitchinterval(before)
 
 
 def listening(host: str, port: int) -> socket.socket:
