@@ -22,7 +22,7 @@ def plain(text: str) -> str:
     [
         (
             0.999,
-            "over 99 %, very sure. Of 100 answers as sure as this one, about 99 are right and 1",
+            "Over 99 %, very sure. Of 100 answers as sure as this one, about 99 are right and 1",
         ),
         (0.8, "80 %, fairly sure. Of 100 answers as sure as this one, about 80 are right and 20"),
         (0.62, "62 %, unsure. Of 100 answers as sure as this one, about 62 are right and 38"),

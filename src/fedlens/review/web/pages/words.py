@@ -60,8 +60,9 @@ def sureness(confidence: float) -> str:
     else:
         word = "very unsure"
     right = min(99, max(1, round(100 * confidence)))
+    said = chance(confidence)
     return (
-        f"{chance(confidence)}, {word}. Of 100 answers as sure as this one, about {right} are "
+        f"{said[0].upper()}{said[1:]}, {word}. Of 100 answers as sure as this one, about {right} are "
         f"right and {100 - right} wrong."
     )
 
