@@ -4,11 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint bench docs clean
+.PHONY: run review test lint bench docs clean
 
 # Trains ten clients on Fashion-MNIST (or on embedded digits where it cannot be had) and reports.
 run: $(VENV)/.core
 	$(BIN)/fedlens run --preset first --or-embedded
+
+# The reviewer's console of that run, on its test images.
+review: $(VENV)/.review
+	test -e runs/first/result.json || $(BIN)/fedlens run --preset first --or-embedded
+	$(BIN)/fedlens review serve runs/first --demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -39,7 +44,12 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	$(PIP) -e .
 	touch $@
 
+$(VENV)/.review: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[review]'
+	touch $@ $(VENV)/.core
+
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
-	touch $@ $(VENV)/.core
+	touch $@ $(VENV)/.core $(VENV)/.review
