@@ -51,7 +51,7 @@ def predictions(
         }
         if strange is not None:
             signals[need.DISAGREEMENT] = need.beyond_usual(float(strange[n]))
-        signals[need.WEAK_CLASS] = float(1 - fitted.figures.f1[number])
+        signals[need.WEAK_CLASS] = need.behind_others(fitted.figures, number)
         confusable, share = confusable_with(test, number)
         answers.append(
             Prediction(

@@ -14,7 +14,7 @@ TELLING = 0.5
 SIGNALS: Mapping[str, tuple[str, str]] = {
     "uncertainty": ("Unsure", "the model is unsure"),
     "disagreement": ("Maps differ", "its explanations disagree"),
-    "weak-class": ("Weak class", "it is often wrong about this class"),
+    "weak-class": ("Weak class", "it is worse at this class than at others"),
     "novelty": ("Unfamiliar", "the image is unlike those that it knows"),
 }
 """Signal -> the head of its column, and the same inside a sentence."""
