@@ -5,10 +5,21 @@ lease that has run out gives the case back; nobody has to be there for that.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from fedlens.review.contract import (
     SOURCE_API,
@@ -25,6 +36,7 @@ from fedlens.review.contract import (
 from fedlens.review.store.case_rows import COLUMNS, case_from, find_case, row_of, vouched
 from fedlens.review.store.chain import check_name
 from fedlens.review.store.rights import may_lead, must_lead, must_work
+from fedlens.review.store.switch import check_in_service
 from fedlens.review.store.tables import CASES, HEAD
 from fedlens.review.store.trail import (
     ASSIGNED,
@@ -83,7 +95,14 @@ class Queue:
 
         Raises:
             ReviewError: it cannot be such a case, or such content.
+            StoppedError: the model was stopped meanwhile; nothing is written.
         """
+        return self.answer_soon(new, actor, kind, content).result()
+
+    def answer_soon(
+        self, new: NewCase, actor: Actor, kind: str, content: Mapping[str, Any]
+    ) -> "Future[int]":
+        """Return at once the future of what :meth:`answer` returns."""
         if kind not in (PREDICTED, EXPLAINED):
             raise ValueError(f"'{kind}' is not how the API answers")
         if new.queued or new.source != SOURCE_API:
@@ -91,15 +110,16 @@ class Queue:
         row = row_of(new, self.trail.clock())
 
         def work(connection: Connection) -> int:
+            check_in_service(connection)
             number = _numbers(connection, 1)
             row["number"] = number
             record = self.trail.append(
                 connection, kind, actor, {**content, "cases": [vouched(row)]}, number
             )
-            connection.execute(CASES.insert(), {**row, "record": record.sequence})
+            connection.execute(_ADD_CASE, {**row, "record": record.sequence})
             return number
 
-        return self.database.write(work)
+        return self.database.write_soon(work)
 
     def get(self, number: int) -> Case:
         """Return a case.
@@ -344,11 +364,18 @@ def _expire(connection: Connection, now: float) -> None:
     connection.execute(update(CASES).where(*_expired(now)).values(_BACK))
 
 
+_ADD_CASE = CASES.insert()
+_TAKE_NUMBERS = (
+    update(HEAD)
+    .where(HEAD.c.id == 1)
+    .values(next_case=HEAD.c.next_case + bindparam("taken", type_=Integer))
+    .returning(HEAD.c.next_case)
+)
+
+
 def _numbers(connection: Connection, count: int) -> int:
     """Return the first of ``count`` numbers that no case had before."""
-    last = connection.execute(
-        update(HEAD).values(next_case=HEAD.c.next_case + count).returning(HEAD.c.next_case)
-    ).scalar_one_or_none()
+    last = connection.execute(_TAKE_NUMBERS, {"taken": count}).scalar_one_or_none()
     if last is None:
         raise ConflictError("The end of the trail was removed from the store; verify it.")
     return int(last) - count

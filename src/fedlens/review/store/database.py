@@ -7,6 +7,7 @@ answers: sixteen people share one flush of the disk. Processes take turns by the
 
 import os
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -77,7 +78,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.dialect = url.get_backend_name()
-        self.place = url.database if self.dialect == "sqlite" else url.render_as_string()
+        self.place = url.database if self.dialect == "sqlite" else _shown(url)
         self._writing = _engine(url, writes=True)
         self._reading = _engine(url, writes=False)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -95,7 +96,16 @@ class Database:
             StoreError: the database cannot be written; nothing of the work was kept.
             Exception: whatever the work raises; nothing of it was kept, and other work is not touched.
         """
+        return self.write_soon(work).result()
+
+    def write_soon(self, work: Callable[[Connection], T]) -> "Future[T]":
+        """Return at once the future of what :meth:`write` returns.
+
+        Raises:
+            StoreError: the store is closed.
+        """
         answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()  # whoever stops waiting does not undo what is written
         with self._guard:
             if self._closed:
                 raise StoreError("The store is closed.")
@@ -105,7 +115,7 @@ class Database:
             elif self._thread is threading.current_thread():
                 raise RuntimeError("Database.write inside Database.write would wait for ever")
             self._jobs.put(_Job(work, answer))
-        return answer.result()
+        return answer
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -215,9 +225,10 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
+        shown = re.sub(r"//.*@", "//***@", url)
         raise StoreError(
-            f"'{url}' is not the address of a database, expected sqlite:///FILE or "
+            f"'{shown}' is not the address of a database, expected sqlite:///FILE or "
             "postgresql://USER@HOST/NAME."
         ) from error
     if parsed.drivername == "postgresql":
@@ -249,6 +260,12 @@ def open_database(url: str) -> Database:
     return database
 
 
+def _shown(url: URL) -> str:
+    """Return an address without its password, which may stand in the query too."""
+    kept = {name: value for name, value in url.query.items() if "pass" not in name.lower()}
+    return url.set(query=kept).render_as_string()
+
+
 def _make_file(path: Path) -> None:
     """Make an empty file that its owner alone may read; what SQLite puts beside it is so too."""
     try:
@@ -269,10 +286,11 @@ def _migrate(connection: Connection, place: str) -> None:
     config.attributes["version_table"] = VERSION_TABLE
     scripts = ScriptDirectory.from_config(config)
     options = {"version_table": VERSION_TABLE}
-    at = MigrationContext.configure(connection, opts=options).get_current_revision()
-    if at == scripts.get_current_head():
+    found = MigrationContext.configure(connection, opts=options).get_current_heads()
+    if found == (scripts.get_current_head(),):
         return
-    if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
+    at = ", ".join(found)
+    if len(found) > 1 or set(found) - {script.revision for script in scripts.walk_revisions()}:
         raise StoreError(
             f"The store {place} was written by a newer version of fedlens (its tables are at "
             f"'{at}'); use that version."

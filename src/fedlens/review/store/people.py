@@ -13,7 +13,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from fedlens.review.contract import (
     Actor,
@@ -44,6 +44,9 @@ _AT_ONCE = 2  # each hash takes 64 MiB
 
 
 Persons = list[Person]
+
+_BY_TOKEN = select(PEOPLE).where(PEOPLE.c.secret == bindparam("sought"), PEOPLE.c.token.is_(True))
+"""Made once, for it is asked at every request of a program."""
 
 
 class People:
@@ -197,11 +200,7 @@ class People:
     def token(self, token: str) -> Person | None:
         """Return whom an API token speaks for, or None where it is none or was revoked."""
         with self.database.read() as connection:
-            row = connection.execute(
-                select(PEOPLE).where(
-                    PEOPLE.c.secret == secret_digest(token), PEOPLE.c.token.is_(True)
-                )
-            ).one_or_none()
+            row = connection.execute(_BY_TOKEN, {"sought": secret_digest(token)}).one_or_none()
         if row is None or not row.active or not self._sealed(row):
             return None
         return _person(row)
@@ -326,7 +325,7 @@ def vouched_person(row: Any) -> dict[str, Any]:
         "role": row["role"],
         "active": row["active"],
         "token": row["token"],
-        "secret": hashlib.sha256(str(row["secret"]).encode()).hexdigest(),
+        "secret": secret_digest(str(row["secret"])),
     }
 
 

@@ -64,11 +64,8 @@ class Switch:
         Raises:
             StoppedError: says who stopped it and why.
         """
-        stopped = self.state()
-        if stopped is not None:
-            raise StoppedError(
-                f"The model was taken out of service by {stopped.by} on {stopped.time}: {stopped.why}"
-            )
+        with self.database.read() as connection:
+            check_in_service(connection)
 
     def stop(self, actor: Actor, why: str) -> Record:
         """Take the model out of service; reviewers and leads may.
@@ -111,15 +108,28 @@ class Switch:
         return self.database.write(work)
 
 
+# Made once, for it is asked at every prediction. One query a kind: each walks an index from its end.
+_NEWEST = tuple(
+    select(*RECORD_COLUMNS)
+    .where(RECORDS.c.kind == kind)
+    .order_by(RECORDS.c.sequence.desc())
+    .limit(1)
+    for kind in (STOPPED, RESUMED)
+)
+
+
+def check_in_service(connection: Connection) -> None:
+    """Raise ``StoppedError``, which says by whom and why, where the model is stopped."""
+    stopped = _state(connection)
+    if stopped is not None:
+        raise StoppedError(
+            f"The model was taken out of service by {stopped.by} on {stopped.time}: {stopped.why}"
+        )
+
+
 def _state(connection: Connection) -> Stopped | None:
     newest = None
-    for kind in (STOPPED, RESUMED):
-        query = (
-            select(*RECORD_COLUMNS)
-            .where(RECORDS.c.kind == kind)
-            .order_by(RECORDS.c.sequence.desc())
-            .limit(1)
-        )
+    for query in _NEWEST:
         row = connection.execute(query).one_or_none()
         if row is not None and (newest is None or row.sequence > newest.sequence):
             newest = row

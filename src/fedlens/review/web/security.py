@@ -305,6 +305,18 @@ async def _identified(request: Request, console: Console) -> tuple[Visitor | Non
     return visitor, None
 
 
+async def _of_token(console: Console, secret: str) -> Person | None:
+    """Return whom a token speaks for.
+
+    SQLite answers from its own pages in a tenth of a millisecond, and its readers wait for nobody: a
+    change of threads would take longer. PostgreSQL is elsewhere, and is waited for in a thread.
+    """
+    store = console.store
+    if store.database.dialect == "sqlite":
+        return store.people.token(secret)
+    return await run_in_threadpool(store.people.token, secret)
+
+
 async def _visitor(request: Request, console: Console, tokens: bool) -> Visitor | None:
     people = console.store.people
     authorization = request.headers.get("authorization") if tokens else None
@@ -312,7 +324,7 @@ async def _visitor(request: Request, console: Console, tokens: bool) -> Visitor 
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not 0 < len(secret) <= LONGEST_CREDENTIAL:
             return None
-        person = await run_in_threadpool(people.token, secret)
+        person = await _of_token(console, secret)
         return None if person is None else Visitor(person, "", "token", secret)
     secret = request.cookies.get(cookie_name(console.policy, request.headers.get("host", "")), "")
     if not 0 < len(secret) <= LONGEST_CREDENTIAL:

@@ -60,7 +60,9 @@ async def predict(request: Request, console: ConsoleOf, person: Asks) -> Respons
     """Predict one image. It is not kept; the answer's case number stands for it."""
     with _allowed(request, 1):
         upload = await read_parts(request, "image")
-        return await run_in_threadpool(_predict_one, console, person, upload)
+        (prediction,) = await _predictions(console, upload)
+        number = await record_finding(console, person.actor, PREDICTED, prediction)
+        return _answer(_predicted(console, number, prediction))
 
 
 @router.post(
@@ -72,17 +74,16 @@ async def predict_batch(request: Request, console: ConsoleOf, person: Asks) -> R
     """Predict up to 64 images, all of them or, if one cannot be read, none."""
     with request.app.state.batches, _allowed(request, LARGEST_BATCH):
         upload = await read_parts(request, "images", most=LARGEST_BATCH)
-        predictions = await run_in_threadpool(_predictions, console, upload)
+        predictions = await _predictions(console, upload)
         # Side by side, so that the store writes them together.
         numbers = await asyncio.gather(
             *(
-                run_in_threadpool(record_finding, console, person.actor, PREDICTED, prediction)
+                record_finding(console, person.actor, PREDICTED, prediction)
                 for prediction in predictions
             )
         )
-        identity = console.examiner.identity
         answers = [
-            Predicted(**prediction_fields(number, prediction, console.subject, identity))
+            _predicted(console, number, prediction)
             for number, prediction in zip(numbers, predictions, strict=True)
         ]
         return _answer(PredictedBatch(predictions=answers))
@@ -116,7 +117,21 @@ async def explain(request: Request, console: ConsoleOf, person: Asks) -> Respons
     """Predict one image and explain the prediction by one map."""
     with _allowed(request, 1):
         upload = await read_parts(request, "image", tuple(EXPLAIN_FIELDS))
-        return await run_in_threadpool(_explain_one, console, person, upload)
+        method, target, badges = _question(console, upload.fields)
+        (image,) = await run_in_threadpool(_images, console, upload)
+        explained = await asyncio.wrap_future(
+            console.examiner.explain_soon(image, method, target, badges=badges)
+        )
+        number = await record_finding(console, person.actor, EXPLAINED, explained)
+        subject = console.subject
+        return _answer(
+            ExplainedAnswer(
+                **prediction_fields(
+                    number, explained.prediction, subject, console.examiner.identity
+                ),
+                **explanation_fields(explained, subject),
+            )
+        )
 
 
 def add_asking_limits(state: Any, rate: float, burst: int) -> None:
@@ -135,44 +150,32 @@ def _allowed(request: Request, images: int) -> InFlight:
     return in_flight
 
 
-def _predict_one(console: Console, person: Person, upload: Upload) -> Response:
-    (prediction,) = _predictions(console, upload)
-    number = record_finding(console, person.actor, PREDICTED, prediction)
-    identity = console.examiner.identity
-    return _answer(Predicted(**prediction_fields(number, prediction, console.subject, identity)))
+async def _predictions(console: Console, upload: Upload) -> list[Prediction]:
+    images = await run_in_threadpool(_images, console, upload)
+    return await asyncio.wrap_future(console.examiner.predict_soon(torch.stack(images)))
 
 
-def _predictions(console: Console, upload: Upload) -> list[Prediction]:
+def _images(console: Console, upload: Upload) -> list[torch.Tensor]:
+    """Decode what was sent, in a thread of the pool: a picture of 16 megapixels takes a while.
+
+    Whether the model is in service is asked here, before the work, and again with the record, so that
+    no answer leaves once it was stopped.
+    """
     console.store.switch.check()
-    count = len(upload.images)
+    subject, count = console.subject, len(upload.images)
     images = []
     for position, content in enumerate(upload.images, 1):
         try:
-            images.append(_image(console, content))
+            images.append(read_upload(content, size=subject.image_size, channels=subject.channels))
         except ReviewError as error:
             where = f"Image {position} of {count}: " if count > 1 else ""
             raise HTTPException(error.status, f"{where}{error}") from error
-    return console.examiner.predict(torch.stack(images))
+    return images
 
 
-def _image(console: Console, content: bytes) -> torch.Tensor:
-    subject = console.subject
-    return read_upload(content, size=subject.image_size, channels=subject.channels)
-
-
-def _explain_one(console: Console, person: Person, upload: Upload) -> Response:
-    console.store.switch.check()
-    subject = console.subject
-    method, target, badges = _question(console, upload.fields)
-    image = _image(console, upload.images[0])
-    explained = console.examiner.explain(image, method, target, badges=badges)
-    number = record_finding(console, person.actor, EXPLAINED, explained)
-    return _answer(
-        ExplainedAnswer(
-            **prediction_fields(number, explained.prediction, subject, console.examiner.identity),
-            **explanation_fields(explained, subject),
-        )
-    )
+def _predicted(console: Console, number: int, prediction: Prediction) -> Predicted:
+    identity = console.examiner.identity
+    return Predicted(**prediction_fields(number, prediction, console.subject, identity))
 
 
 def _question(console: Console, fields: dict[str, str]) -> tuple[str, int | Contrast | None, bool]:

@@ -1,6 +1,9 @@
 """What the API leaves behind of every answer: a case without its image, and a record."""
 
+import asyncio
 from typing import Any
+
+from starlette.concurrency import run_in_threadpool
 
 from fedlens.review.contract import SOURCE_API, Actor, Record
 from fedlens.review.model import Explained, Prediction
@@ -8,7 +11,7 @@ from fedlens.review.store.trail import EXPLAINED, PREDICTED
 from fedlens.review.web.console import Console
 
 
-def record_finding(
+async def record_finding(
     console: Console, actor: Actor, kind: str, answered: Prediction | Explained
 ) -> int:
     """Record what was answered, and return its case's number once both are on the disk.
@@ -22,10 +25,10 @@ def record_finding(
     prediction = answered.prediction if isinstance(answered, Explained) else answered
     new = prediction.case(SOURCE_API, queued=False)
     if not console.policy.api_log:
-        (number,) = console.store.queue.add([new], actor)
+        (number,) = await run_in_threadpool(console.store.queue.add, [new], actor)
         return number
     content = dict(console.examiner.evidence(answered))
-    return console.store.queue.answer(new, actor, kind, content)
+    return await asyncio.wrap_future(console.store.queue.answer_soon(new, actor, kind, content))
 
 
 def evidence_of(console: Console, case: int) -> tuple[dict[str, Any], dict[str, Any]]:
