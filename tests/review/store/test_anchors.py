@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from fedlens.review.contract import ReviewError
-from fedlens.review.store import ReviewKey, Store
+from fedlens.review.store import ReviewKey, Store, open_store
 from fedlens.review.store.anchors import (
     PURPOSE,
     anchor_line,
@@ -21,6 +21,7 @@ from fedlens.review.store.anchors import (
     kept_path,
     read_anchors,
 )
+from fedlens.review.store.verification import verify
 from reviewing import AUDITOR, LEAD
 
 
@@ -71,6 +72,20 @@ def test_anchors_of_another_store_are_counted_apart(
     verification = store.verify([foreign])
     assert verification.valid
     assert (verification.anchors, verification.other_anchors) == (0, 1)
+
+
+def test_an_anchor_held_against_another_store_is_a_finding(
+    store: Store, tmp_path: Path, review_key: ReviewKey
+) -> None:
+    """One key signs the stores of many runs: a whole other one may be put in a store's place."""
+    store.switch.stop(LEAD, "a test")
+    held = anchor_of(store.trail)
+    other = open_store(f"sqlite:///{tmp_path / 'other.sqlite'}", review_key)
+    other.switch.stop(LEAD, "another store")
+    (finding,) = verify(other.database, review_key.public, given=[held]).findings
+    other.close()
+    assert finding.problem == "anchor"
+    assert held.store in finding.sentence
 
 
 def test_many_keep_anchors_at_once(store: Store) -> None:

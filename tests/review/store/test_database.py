@@ -165,9 +165,18 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path / 'x.sqlite'}")
 
 
-def test_the_password_of_the_database_is_in_no_sentence() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://anna:hunter22@localhost:1/x",
+        "postgresql://anna@localhost:1/x?password=hunter22",
+        "postgresql://anna:hunter22@localhost:port/x",
+        "mysql+nothing://anna:hunter22@localhost:port/x",
+    ],
+)
+def test_the_password_of_the_database_is_in_no_sentence(url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        open_database("postgresql://anna:hunter22@localhost:1/x")
+        open_database(url)
     assert "hunter22" not in str(caught.value)
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from fedlens.review.contract import Actor, ReviewError, Role
 from fedlens.review.store import PublicKey, ReviewKey, Store
+from fedlens.review.store.chain import NOTHING, add_seal
 from fedlens.review.store.exports import jsonl, table, verify_export
+from fedlens.review.store.retention import prune
 from fedlens.review.store.trail import EXPORTED
-from reviewing import AUDITOR, LEAD, new_case
+from reviewing import AUDITOR, LEAD, Clock, new_case
 
 
 @pytest.fixture
@@ -69,6 +71,27 @@ def test_a_changed_export_is_found(
 ) -> None:
     verification = verify_export(edit(lines), store.key.public)
     assert not verification.valid
+
+
+def test_a_beginning_that_nobody_pruned_is_missed(store: Store, lines: list[str]) -> None:
+    """What the first line says of what came before is not signed: whoever cuts can write it."""
+    seals = NOTHING
+    for line in lines[1:4]:
+        seals = add_seal(seals, json.loads(line)["signature"])
+    previous = json.loads(lines[3])["digest"]
+    first = {**json.loads(lines[0]), "first": 4, "previous": previous, "seals": seals}
+    verification = verify_export([canonical(first), *lines[4:]], store.key.public)
+    assert [(one.sequence, one.problem) for one in verification.findings] == [(1, "removed")]
+
+
+def test_what_was_pruned_may_be_missing(store: Store, lines: list[str], clock: Clock) -> None:
+    clock.now += 200 * 86_400
+    store.switch.stop(LEAD, "later")
+    record = prune(store, LEAD)
+    assert record is not None
+    verification = verify_export(jsonl(store, AUDITOR), store.key.public)
+    assert verification.findings == ()
+    assert verification.pruned == record.content["count"] > 3
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5])

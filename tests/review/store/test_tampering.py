@@ -365,7 +365,19 @@ TABLES = [
     ("cases", "UPDATE cases SET state = 'decided', label = 1 WHERE number = 12"),
     ("cases", "UPDATE cases SET state = 'open', deferred_by = NULL WHERE number = 7"),
     ("cases", "UPDATE cases SET state = 'deferred' WHERE number = 12"),
+    ("cases", "UPDATE cases SET state = 'bogus' WHERE number = 12"),
+    ("cases", "UPDATE cases SET assignee = 'Ghost' WHERE number = 12"),
+    ("cases", "UPDATE cases SET state = 'assigned' WHERE number = 12"),
+    ("cases", "UPDATE cases SET state = 'assigned', assignee = 'Ghost' WHERE state = 'open'"),
+    ("cases", "UPDATE cases SET lease_until = 1 WHERE number = 2"),
     ("cases", "UPDATE cases SET number = 99 WHERE number = 12"),
+    ("head", "UPDATE head SET next_case = 1"),
+    ("head", "UPDATE head SET id = 2"),
+    (
+        "head",
+        "INSERT INTO head SELECT 2, store, count, digest, seals, time, fingerprint, signature, "
+        "next_case FROM head",
+    ),
     ("cases", "UPDATE cases SET record = 1 WHERE number = 12"),
     ("cases", "DELETE FROM cases WHERE number = 12"),
     ("people", "UPDATE people SET role = 'lead' WHERE name = 'Anna'"),
@@ -431,6 +443,78 @@ def sqlite_filled(sqlite_url: str, review_key: ReviewKey, clock: Clock) -> Any:
     fill(store)
     yield store
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *(("head", name) for name in ("store", "digest", "seals", "time", "fingerprint")),
+        ("records", "signature"),
+        ("people", "secret"),
+        ("people", "name"),
+    ],
+)
+def test_invalid_utf8_anywhere_is_found_and_said_in_utf8(
+    sqlite_filled: Store, table: str, column: str
+) -> None:
+    by_hand(sqlite_filled, (f"UPDATE {table} SET {column} = CAST(x'61ff' AS TEXT)", {}))
+    findings = sqlite_filled.verify().findings
+    assert findings
+    assert all(finding.sentence.encode() for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "column", ["cases.queued", "people.active", "people.token", "decisions.misleading"]
+)
+@pytest.mark.parametrize("value", ["2", "x'ff'", "'yes'", "''"])
+def test_what_is_neither_true_nor_false_is_found(
+    sqlite_filled: Store, column: str, value: str
+) -> None:
+    table, name = column.split(".")
+    by_hand(sqlite_filled, (f"UPDATE {table} SET {name} = {value}", {}))
+    assert table in {finding.problem for finding in sqlite_filled.verify().findings}
+
+
+@pytest.mark.parametrize("until", ["'for ever'", "x'ff'", "9e999"])
+def test_a_lease_without_an_end_is_found(sqlite_filled: Store, until: str) -> None:
+    by_hand(
+        sqlite_filled,
+        (
+            "UPDATE cases SET state = 'assigned', assignee = 'Anna', "
+            f"lease_until = {until} WHERE number = 12",
+            {},
+        ),
+    )
+    assert "cases" in {finding.problem for finding in sqlite_filled.verify().findings}
+
+
+def test_a_table_that_was_made_anew_is_found(sqlite_filled: Store) -> None:
+    """Without its key, a table may hold a number twice, or one that is none, and NULL anywhere."""
+    by_hand(
+        sqlite_filled,
+        ("CREATE TABLE other AS SELECT * FROM records", {}),
+        ("UPDATE other SET sequence = 'x', content = NULL WHERE sequence = 7", {}),
+        ("DROP TABLE records", {}),
+        ("ALTER TABLE other RENAME TO records", {}),
+    )
+    findings = sqlite_filled.verify().findings
+    assert {"schema", "inserted", "removed"} <= {finding.problem for finding in findings}
+
+
+def test_another_store_in_the_place_of_this_one_is_not_appended_to(
+    opening: Opening, review_key: ReviewKey, tmp_path: Path
+) -> None:
+    store = opening()
+    fill(store)
+    other = open_store(f"sqlite:///{tmp_path / 'other.sqlite'}", review_key)
+    fill(other)
+    fields = other.trail.head().__dict__
+    other.close()
+    names = ", ".join(f"{name} = :{name}" for name in fields)
+    by_hand(store, (f"UPDATE head SET {names}", fields))
+    store.trail.memory.made = None
+    with pytest.raises(ConflictError, match="Another store"):
+        store.switch.stop(LEAD, "x")
 
 
 def test_invalid_utf8_is_named_and_breaks_nothing(sqlite_filled: Store) -> None:

@@ -24,6 +24,7 @@ from fedlens.files import atomic_writer, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from fedlens.review.store import PublicKey
+    from fedlens.review.store.chain import Head
     from fedlens.review.store.verification import Verification
 
 NOT_VALID = 1  # exit code: nothing was wrong with the question, but with the trail
@@ -76,11 +77,12 @@ def verify(
 
     if export_file and anchors:
         raise RunError("Anchors are compared with a store; an exported file has a signed end.")
-    known = [anchor for path in anchors or [] for anchor in read_anchors(path)]
+    given = [anchor for path in anchors or [] for anchor in read_anchors(path)]
+    kept: list[Head] = []
     if public_key is None:
         secret = ReviewKey.load(key)
         public = secret.public
-        known += kept_anchors(secret)
+        kept = kept_anchors(secret)
     else:
         public = _public(public_key)
     if export_file:
@@ -89,7 +91,7 @@ def verify(
     else:
         database = open_database(address_of(store))
         try:
-            found = verify_store(database, public, known)
+            found = verify_store(database, public, kept, given=given)
         finally:
             database.close()
     _show(found, json)

@@ -118,7 +118,7 @@ def digest_of(
         f'"role":{json.dumps(role, ensure_ascii=False)},"sequence":{sequence},'
         f'"time":{json.dumps(time, ensure_ascii=False)}}}'
     )
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_bytes(text)).hexdigest()
 
 
 def digest_of_record(record: Record) -> str:
@@ -135,14 +135,19 @@ def digest_of_record(record: Record) -> str:
     )
 
 
+def _bytes(text: str) -> bytes:
+    """Return text in UTF-8; what somebody made unreadable is of no true digest, and breaks nothing."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def record_message(store: str, sequence: int, digest: str) -> bytes:
     """Return what is signed of a record."""
-    return f"fedlens review record 1\n{store}\n{sequence}\n{digest}".encode()
+    return _bytes(f"fedlens review record 1\n{store}\n{sequence}\n{digest}")
 
 
 def add_seal(seals: str, signature: str) -> str:
     """Return the running digest of all signatures after one more."""
-    return hashlib.sha256(f"{seals}{signature}".encode()).hexdigest()
+    return hashlib.sha256(_bytes(f"{seals}{signature}")).hexdigest()
 
 
 def signed_by(key: PublicKey, signature: str, message: bytes) -> bool:
@@ -176,10 +181,10 @@ class Head:
 
     def message(self, purpose: str = "head") -> bytes:
         """Return what is signed; a signature for one purpose is none for another."""
-        return (
+        return _bytes(
             f"fedlens review {purpose} 1\n{self.store}\n{self.count}\n{self.digest}\n{self.seals}\n"
             f"{self.time}\n{self.fingerprint}"
-        ).encode()
+        )
 
     def signed(self, key: ReviewKey, purpose: str = "head") -> "Head":
         """Return this head, signed."""

@@ -42,7 +42,9 @@ class Findings(list[Finding]):
     def add(self, sequence: int | None, problem: str, sentence: str) -> None:
         """Add one, unless there are a thousand."""
         if len(self) < MOST_FINDINGS:
-            self.append(Finding(sequence, problem, sentence))
+            # what it quotes may be text that somebody made unreadable
+            readable = sentence.encode("utf-8", "replace").decode()
+            self.append(Finding(sequence, problem, readable))
 
 
 @dataclass
@@ -76,7 +78,10 @@ class ChainCheck:
     def feed(self, rows: Iterable[Sequence[Any]]) -> None:
         """Check records, in order of their numbers; each a row of :data:`~.trail.RECORD_COLUMNS`."""
         for row in rows:
-            self._one(*row)
+            if isinstance(row[0], int):
+                self._one(*row)
+            else:  # somebody made the table anew, without its key
+                self.findings.add(None, "inserted", f"A record without a number, {row[0]!r}.")
         self._check_block()
         self._tell_forged()
 
@@ -93,6 +98,11 @@ class ChainCheck:
         digest: str,
         signature: str,
     ) -> None:
+        if not isinstance(sequence, int):  # somebody made the table anew, without its key
+            self.findings.add(
+                None, "inserted", f"A record of no number, {sequence!r}, was inserted."
+            )
+            return
         if self.records == 0:
             self.first, self.before = sequence, str(previous)
             if sequence < 1:

@@ -14,7 +14,7 @@ from fedlens.review.store.chain import NOTHING, Head, canonical, in_words
 from fedlens.review.store.checking import ChainCheck, Findings, check_head
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
-from fedlens.review.store.trail import EXPORTED, RECORD_COLUMNS, read_head
+from fedlens.review.store.trail import EXPORTED, PRUNED, RECORD_COLUMNS, read_head
 from fedlens.review.store.verification import Verification, prunes_by_last
 
 if TYPE_CHECKING:
@@ -179,13 +179,15 @@ def verify_export(lines: Iterable[str], public_key: PublicKey) -> Verification:
     findings = Findings()
     check = ChainCheck(first.store, public_key, findings, seals=first.seals)
     ends: list[Head] = []
-    check.feed(_records(left, ends, findings))
+    prunes: list[Mapping[str, Any]] = []
+    check.feed(_records(left, ends, prunes, findings))
     if not ends:
         raise ReviewError("The export has no signed end: it was cut off.")
     (end,) = ends
     check_head(end, public_key, findings, PURPOSE)
     if check.first != first.first or check.before != first.previous:
         findings.add(first.first, "removed", "The export does not begin as it says.")
+    _check_beginning(first, prunes, findings)
     check.close(end, PURPOSE)
     if end.store != first.store:
         findings.add(None, "head", "The end of the export is of another store.")
@@ -205,8 +207,24 @@ def verify_export(lines: Iterable[str], public_key: PublicKey) -> Verification:
     )
 
 
+def _check_beginning(first: _First, prunes: list[Mapping[str, Any]], findings: Findings) -> None:
+    """What an export says of its beginning anyone can write; a signed record has to say it too."""
+    if first.first <= 1:
+        if (first.first, first.previous, first.seals) != (1, NOTHING, NOTHING):
+            findings.add(1, "altered", "The export says that something came before its record 1.")
+        return
+    begins = {"last": first.first - 1, "digest": first.previous, "seals": first.seals}
+    if not any(begins.items() <= prune.items() for prune in prunes):
+        findings.add(
+            1,
+            "removed",
+            f"The records from 1 to {first.first - 1} were removed, and no record of pruning in the "
+            "export says so.",
+        )
+
+
 def _records(
-    lines: Iterator[str], ends: list[Head], findings: Findings
+    lines: Iterator[str], ends: list[Head], prunes: list[Mapping[str, Any]], findings: Findings
 ) -> Iterator[tuple[Any, ...]]:
     before = next(lines, None)
     number = 2
@@ -217,6 +235,8 @@ def _records(
             findings.add(
                 record.sequence, "altered", f"Record {record.sequence} is not as it was exported."
             )
+        if record.kind == PRUNED:
+            prunes.append(record.content)
         yield (
             record.sequence,
             record.time,

@@ -5,7 +5,6 @@ add a person nor change what one may do. Whether a row was put back to an older 
 finds by the trail. No password is kept, only its Argon2id hash; of a token only its SHA-256.
 """
 
-import hashlib
 import secrets
 import threading
 import unicodedata

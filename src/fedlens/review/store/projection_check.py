@@ -1,14 +1,16 @@
 """Whether the tables beside the trail say what the trail says: decisions, cases, people.
 
-Who works which case just now, and until when, is no part of the trail and is not checked.
+Who works which case just now, and until when, is no part of the trail: of that it is checked only
+that it makes sense, and that whoever has a case without an end was given it by a lead.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, or_, select, text
+from sqlalchemy import Connection, Select, and_, or_, select
 
 from fedlens.review.contract import Choice, State
 from fedlens.review.store.case_rows import vouched
@@ -17,6 +19,7 @@ from fedlens.review.store.people import vouched_person
 from fedlens.review.store.projection import decision_row
 from fedlens.review.store.tables import CASES, DECISIONS, PEOPLE, RECORDS
 from fedlens.review.store.trail import (
+    ASSIGNED,
     CASES_ADDED,
     DECIDED,
     EXPLAINED,
@@ -43,29 +46,15 @@ def check_tables(connection: Connection, first: int, findings: Findings) -> None
         first: number of the oldest record that was not pruned.
         findings: are added to.
     """
-    _check_schema(connection, findings)
     _check_decisions(connection, first, findings)
     _check_cases(connection, findings)
     _check_states(connection, findings)
+    _check_standing(connection, first, findings)
     _check_people(connection, findings)
 
 
 def _stream(connection: Connection, query: Select[Any]) -> Any:
     return connection.execute(query, execution_options=STREAM)
-
-
-def _check_schema(connection: Connection, findings: Findings) -> None:
-    """A trigger or rule of somebody else's could change what the console writes."""
-    if connection.dialect.name == "sqlite":
-        query = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"
-    else:
-        query = (
-            "SELECT 'trigger', t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-            "WHERE NOT t.tgisinternal AND c.relnamespace = current_schema()::regnamespace "
-            "UNION ALL SELECT 'rule', rulename FROM pg_rules WHERE schemaname = current_schema()"
-        )
-    for kind, name in connection.execute(text(query)):
-        findings.add(None, "schema", f"Somebody added the {kind} '{name}' to the database.")
 
 
 def _check_decisions(connection: Connection, first: int, findings: Findings) -> None:
@@ -259,6 +248,36 @@ def _check_deferred(connection: Connection, findings: Findings) -> None:
             )
     for number in newest:
         findings.add(None, "cases", f"Case {number} does not stand as deferred, as the trail says.")
+
+
+def _check_standing(connection: Connection, first: int, findings: Findings) -> None:
+    """A case that stands as none can, or with nobody for ever, would be shown to no one any more."""
+    there, leased = CASES.c.assignee.is_not(None), CASES.c.lease_until.is_not(None)
+    assigned = CASES.c.state == State.ASSIGNED
+    odd = or_(
+        CASES.c.state.not_in([str(state) for state in State]),
+        and_(CASES.c.state == State.OPEN, there),
+        and_(assigned, ~there),
+        and_(~assigned, leased),
+    )
+    for (number,) in _stream(connection, select(CASES.c.number).where(odd)):
+        findings.add(None, "cases", f"Case {number} stands as no case can.")
+    given = select(RECORDS.c.case, RECORDS.c.content).where(RECORDS.c.kind == ASSIGNED)
+    told = {
+        row.case: _content(row.content).get("to")
+        for row in _stream(connection, given.order_by(RECORDS.c.sequence))
+    }
+    held = select(CASES.c.number, CASES.c.assignee, CASES.c.lease_until).where(assigned)
+    for number, name, until in _stream(connection, held):
+        if until is not None:
+            if not isinstance(until, float | int) or not math.isfinite(until):
+                findings.add(None, "cases", f"Case {number} is in work until a time that is none.")
+        elif told.get(number) != name and not (number not in told and first > 1):
+            findings.add(
+                None,
+                "cases",
+                f"Case {number} is with '{name}' for good, and no lead gave it to them.",
+            )
 
 
 def _check_people(connection: Connection, findings: Findings) -> None:

@@ -133,7 +133,8 @@ class ReviewKey:
 
     def sealed(self, seal: str, message: bytes) -> bool:
         """Return whether a seal is this message's."""
-        return hmac.compare_digest(seal.encode(), self.seal(message).encode())
+        given = seal.encode("utf-8", "surrogatepass")
+        return hmac.compare_digest(given, self.seal(message).encode())
 
 
 def _default_path() -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fedlens.review.contract import Actor, ConflictError, NotFoundError, Record
 from fedlens.review.store.chain import (
@@ -119,6 +119,15 @@ RECORD_COLUMNS = (
 )
 
 
+# Made once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
+_READ_HEAD = select(*_HEAD_COLUMNS).where(HEAD.c.id == 1)
+_ADD_RECORD = RECORDS.insert()
+_SEALED = ("count", "digest", "seals", "time", "signature")
+_WRITE_HEAD = (
+    update(HEAD).where(HEAD.c.id == 1).values({name: bindparam(f"new_{name}") for name in _SEALED})
+)
+
+
 @dataclass
 class Memory:
     """What a process knows of the chain's end: it can only grow.
@@ -134,7 +143,7 @@ class Memory:
 
 def read_head(connection: Connection) -> Head | None:
     """Return the head as it stands in the store, unchecked; None where there is none."""
-    row = connection.execute(select(*_HEAD_COLUMNS)).one_or_none()
+    row = connection.execute(_READ_HEAD).one_or_none()
     if row is None:
         return None
     store, count, *rest = row
@@ -182,7 +191,7 @@ def append(
     digest = digest_of(sequence, moment, kind, name, role, case, text, head.digest)
     signature = key.sign(record_message(head.store, sequence, digest)).hex()
     connection.execute(
-        RECORDS.insert(),
+        _ADD_RECORD,
         {
             "sequence": sequence,
             "time": moment,
@@ -219,15 +228,7 @@ def _seal(head: Head, key: ReviewKey, memory: Memory | None, connection: Connect
     signed = head.signed(key)
     if memory is not None:
         memory.made = signed
-    connection.execute(
-        update(HEAD).values(
-            count=signed.count,
-            digest=signed.digest,
-            seals=signed.seals,
-            time=signed.time,
-            signature=signed.signature,
-        )
-    )
+    connection.execute(_WRITE_HEAD, {f"new_{name}": getattr(signed, name) for name in _SEALED})
 
 
 def _trusted(connection: Connection, key: ReviewKey, memory: Memory | None) -> Head:
@@ -250,6 +251,10 @@ def _trusted(connection: Connection, key: ReviewKey, memory: Memory | None) -> H
             )
     if memory is not None:
         known = memory.known
+        if known is not None and known.store != head.store:
+            raise ConflictError(
+                "Another store was put in the place of this one; put a backup back."
+            )
         if known is not None and (
             head.count < known.count or (head.count == known.count and head.digest != known.digest)
         ):
@@ -269,7 +274,7 @@ def record_from(row: Row[Any] | Sequence[Any]) -> Record:
     sequence, moment, kind, actor, role, case, text, previous, digest = row[:9]
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         content = None
     if not isinstance(content, dict):
         content = {"unreadable": text}

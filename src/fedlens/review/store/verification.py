@@ -27,6 +27,7 @@ from fedlens.review.store.checking import (
 )
 from fedlens.review.store.database import Database
 from fedlens.review.store.projection_check import check_tables
+from fedlens.review.store.schema_check import check_schema
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
 from fedlens.review.store.trail import PRUNED, RECORD_COLUMNS, read_head
@@ -78,21 +79,28 @@ class Verification:
 
 
 def verify(
-    database: Database, public_key: PublicKey, anchors: Iterable[Head] = (), *, tables: bool = True
+    database: Database,
+    public_key: PublicKey,
+    anchors: Iterable[Head] = (),
+    *,
+    given: Iterable[Head] = (),
+    tables: bool = True,
 ) -> Verification:
     """Check a store.
 
     Args:
         database: of the store.
         public_key: of the key that signs its trail.
-        anchors: that were kept outside of it; see :mod:`~.anchors`.
+        anchors: that were kept outside of it, of this store or others; see :mod:`~.anchors`.
+        given: more of them, which somebody holds against this very store: one of another store is a
+            finding, since a whole other store may have been put in the place of this one.
         tables: also compare cases, decisions and people with the trail.
 
     Raises:
         StoreError: the database cannot be read.
     """
     with database.read() as connection:
-        return verify_snapshot(connection, public_key, anchors, tables=tables)
+        return verify_snapshot(connection, public_key, anchors, given=given, tables=tables)
 
 
 def verify_snapshot(
@@ -100,13 +108,15 @@ def verify_snapshot(
     public_key: PublicKey,
     anchors: Iterable[Head] = (),
     *,
+    given: Iterable[Head] = (),
     tables: bool = True,
 ) -> Verification:
     """Check what a connection sees; see :func:`verify`."""
     findings = Findings()
     head = read_head(connection)
     true_head = check_head(head, public_key, findings)
-    anchors = list(anchors)
+    given = list(given)
+    anchors = [*anchors, *given]
     row = connection.execute(
         select(RECORDS.c.sequence, RECORDS.c.digest, RECORDS.c.signature)
         .order_by(RECORDS.c.sequence)
@@ -117,8 +127,9 @@ def verify_snapshot(
     if not known:
         store, known = _which_store(store, row, anchors, public_key)
     mine, others = _of_store(anchors, store, public_key, findings)
+    _check_given(given, store, findings)
     prunes = prunes_by_last(connection)
-    start = 1 if row is None else row.sequence
+    start = row.sequence if row is not None and isinstance(row.sequence, int) else 1
     prune = prunes.get(start - 1)
     check = ChainCheck(
         store,
@@ -137,6 +148,7 @@ def verify_snapshot(
     if head is not None and not findings and head.seals != check.seals:
         _name_signatures(connection, store, public_key, findings)
     _check_anchors(mine, check, findings)
+    check_schema(connection, findings)
     if tables:
         check_tables(connection, start, findings)
     return Verification(
@@ -161,6 +173,17 @@ def _which_store(claimed: str, row: Any, anchors: list[Head], key: PublicKey) ->
         if signed_by(key, str(row.signature), message):
             return store, True
     return claimed, False
+
+
+def _check_given(given: list[Head], store: str, findings: Findings) -> None:
+    for anchor in given:
+        if anchor.store != store:
+            findings.add(
+                None,
+                "anchor",
+                f"The anchor of {anchor.time} is of the store {anchor.store}, and this is "
+                f"{store or 'none that is known'}: another store stands in its place.",
+            )
 
 
 def _of_store(
