@@ -279,6 +279,27 @@ def test_what_the_model_says_is_withheld_until_a_person_labelled(
     assert plain.get(f"/v1/cases/{number}").json()["hidden"] is False
 
 
+def test_nobody_decides_before_they_have_labelled(
+    program: TestClient, kept: Store, subject: Subject
+):
+    """That an override to the predicted class is refused would tell the prediction."""
+    number = queued(kept, subject)
+    actor = Actor("reviewer-program", Role.REVIEWER)
+    kept.queue.claim(actor, number)
+    kept.decisions.opened(actor, number)
+    answers = [
+        program.post("/v1/decisions", json={"case": number} | decision)
+        for decision in (
+            {"choice": "accept"},
+            {"choice": "override", "label": "digit 0", "reason": "wrong-class"},
+            {"choice": "override", "label": "digit 1", "reason": "wrong-class"},
+        )
+    ]
+    assert {(one.status_code, one.text) for one in answers} == {(403, answers[0].text)}
+    kept.decisions.reveal(actor, number, {})
+    assert program.post("/v1/decisions", json={"case": number, "choice": "accept"}).is_success
+
+
 def test_somebody_elses_case_is_not_decided(program: TestClient, kept: Store, subject: Subject):
     number = queued(kept, subject)
     decision = {"case": number, "choice": "accept"}

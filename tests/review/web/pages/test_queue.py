@@ -32,6 +32,19 @@ def test_who_labels_first_is_not_told_what_was_predicted(reviewer, lead, console
     assert {console.store.queue.get(number).predicted for number in found} == {some}
 
 
+def test_who_labels_first_is_not_told_how_weak_the_class_is(reviewer, lead, text_of):
+    """Each class has its own, so that it says which class was predicted."""
+    page = reviewer.get("/?state=all")
+    assert "Weak class" not in page
+    assert "often wrong about this class" not in page
+    assert "Weak class" in lead.get("/?state=all")
+    every = len(listed(page))
+    assert len(listed(reviewer.get("/?signal=weak-class&state=all"))) == every
+    numbers = re.findall(r'<td class="words (?:need|signal)">([0-9.]+)<', page)
+    assert len(numbers) >= 3 * every
+    assert all(number.endswith("0") for number in numbers)  # from exact ones it could be worked out
+
+
 def test_filters_narrow_the_list(reviewer, lead, console: Console):
     case = reviewer.take_next()
     assert listed(reviewer.get("/?mine=yes")) == [case]

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from fedlens.review.contract import Case, Decision, Person, Role, State
+from fedlens.review.contract import Case, Decision, NotAllowedError, Person, Role, State
 from fedlens.review.web.api.asking import class_number
 from fedlens.review.web.api.models import (
     CaseAnswer,
@@ -49,7 +49,11 @@ def decide(
 ) -> RecordAnswer:
     """Record what a person decided of a case: of an image that was sent here, or of their own."""
     label = None if body.label is None else class_number(console, body.label, "label")
-    console.store.queue.get(body.case)
+    found = console.store.queue.get(body.case)
+    with_another = found.state is State.ASSIGNED and found.assignee != person.name
+    if not with_another and _withheld(console, person, found):
+        # which override is refused would tell what was predicted
+        raise NotAllowedError(f"Take and label case {body.case} on its page first.")
     evidence, shown = evidence_of(console, body.case)
     decision = Decision(
         case=body.case,
@@ -69,7 +73,7 @@ def case(console: ConsoleOf, person: Signed, number: CaseNumber) -> CaseAnswer:
     """Show a case. Where people label first, what the model says is withheld until they have."""
     found = console.store.queue.get(number)
     history = console.store.decisions.history(number)
-    hidden = _withheld(console, person, found, [(each.kind, each.actor) for each in history])
+    hidden = _withheld(console, person, found)
     return case_answer(found, history, console.subject.class_names, hidden)
 
 
@@ -80,9 +84,10 @@ def model(console: ConsoleOf, person: Signed) -> ModelAnswer:
     return model_answer(console.examiner, console.fingerprint, stopped)
 
 
-def _withheld(
-    console: Console, person: Person, found: Case, history: list[tuple[str, str]]
-) -> bool:
+def _withheld(console: Console, person: Person, found: Case) -> bool:
+    """Return whether ``person`` may not know yet what the model says of a case."""
     if not console.policy.blind_first or not found.queued or found.state is State.DECIDED:
         return False
-    return person.role is not Role.AUDITOR and ("revealed", person.name) not in history
+    if person.role is Role.AUDITOR:
+        return False
+    return console.store.decisions.work(person.actor, found.number).revealed is None

@@ -29,6 +29,7 @@ from fedlens.review.web.security import Signed, needs
 CASES_A_PAGE = 25
 EMPTY = "There is no case left for you: the rest is decided, deferred by you, or with others."
 
+WEAK = "weak-class"
 TO_DO = "to-do"
 ALL = "all"
 _STATES: Mapping[str, tuple[State, ...]] = {
@@ -87,7 +88,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
     query = request.query_params
     classes = len(console.subject.class_names)
     predicted_shown = shows_predicted(console, person)
-    chosen = _chosen(query, classes if predicted_shown else 0)
+    chosen = _chosen(query, classes if predicted_shown else 0, signals := _signals(predicted_shown))
     filters = Filters(
         states=_STATES.get(chosen.state, ()),
         predicted=int(chosen.predicted) if chosen.predicted else None,
@@ -118,8 +119,8 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
             *((str(state), text) for state, text in words.STATES.items()),
             (ALL, "all"),
         ],
-        signals=[(name, text) for name, (_, text) in words.SIGNALS.items()],
-        heads={name: head for name, (head, _) in words.SIGNALS.items()},
+        signals=[(name, text) for name, (_, text) in signals.items()],
+        heads={name: head for name, (head, _) in signals.items()},
         rows=[
             _row(case, console, person, predicted_shown)
             for case in queue.page(filters, offset, CASES_A_PAGE)
@@ -187,6 +188,11 @@ def shows_predicted(console: Console, person: Person) -> bool:
     return not (console.policy.blind_first and person.role is Role.REVIEWER)
 
 
+def _signals(predicted_shown: bool) -> Mapping[str, tuple[str, str]]:
+    """Return the signals that may be told: how weak a class is, is another for each class."""
+    return {name: said for name, said in words.SIGNALS.items() if predicted_shown or name != WEAK}
+
+
 def progress_view(progress: Progress) -> dict[str, object]:
     """Return the progress bar: its parts, and the same in words."""
     counts = {
@@ -208,13 +214,15 @@ def progress_view(progress: Progress) -> dict[str, object]:
     }
 
 
-def _chosen(query: Mapping[str, str], classes: int) -> Chosen:
+def _chosen(
+    query: Mapping[str, str], classes: int, signals: Mapping[str, tuple[str, str]]
+) -> Chosen:
     state, signal, predicted = (query.get(name, "") for name in ("state", "signal", "predicted"))
     known = predicted.isascii() and predicted.isdigit() and len(predicted) < 6
     return Chosen(
         state if state in _STATES else TO_DO,
         predicted if known and int(predicted) < classes else "",
-        signal if signal in words.SIGNALS else "",
+        signal if signal in signals else "",
         query.get("mine") == "yes",
     )
 
@@ -222,15 +230,18 @@ def _chosen(query: Mapping[str, str], classes: int) -> Chosen:
 def _row(case: Case, console: Console, person: Person, predicted_shown: bool) -> Row:
     decided = case.state is State.DECIDED
     held = case.assignee if case.state is State.ASSIGNED else None
+    told = {name: case.signals.get(name) for name in _signals(predicted_shown)}
+    # need and the others told exactly, what is left out could be worked out from them
+    digits = 12 if predicted_shown else 1
     return Row(
         number=case.number,
         picture="" if case.source == SOURCE_API else f"/cases/{case.number}/native.png",
         predicted=console.subject.class_names[case.predicted] if predicted_shown else "",
         confidence=words.chance(case.confidence) if predicted_shown else "",
         state=words.standing(case, person.name),
-        why=words.why_needy(case.signals),
-        need=case.need,
-        signals=[case.signals.get(name) for name in words.SIGNALS],
+        why=words.why_needy({name: value for name, value in told.items() if value is not None}),
+        need=round(case.need, digits),
+        signals=[None if value is None else round(value, digits) for value in told.values()],
         decided=decided,
         held=held or "",
     )
