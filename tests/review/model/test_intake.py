@@ -168,6 +168,41 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
         read_upload(data[:after] + 200 * data[scan:after] + data[after:], size=8, channels=1)
 
 
+def _png_of_chunks(count: int) -> bytes:
+    data = KINDS["png"]()
+    place = data.index(b"IDAT") - 4
+    chunk = struct.pack(">I4sI", 0, b"teSt", zlib.crc32(b"teSt"))
+    return data[:place] + count * chunk + data[place:]
+
+
+def _jpeg_of(between: bytes) -> bytes:
+    data = KINDS["jpeg"]()
+    return data[:2] + between + data[2:]
+
+
+def _tiff_of_places(entries: int, count: int) -> bytes:
+    entry = struct.pack("<HHII", 273, 4, count, 0)
+    directory = struct.pack("<H", entries) + entries * entry + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4 * count)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _png_of_chunks(20_000),
+        _jpeg_of(b"\xff\xfe\x00\x02" * 5_000),
+        _jpeg_of(b"\xff" * 10_000),
+        _tiff_of_places(40, 10_000),
+        _tiff_of_places(65_535, 4),
+    ],
+    ids=["chunks", "segments", "fill", "places", "entries"],
+)
+def test_what_would_be_looked_at_for_minutes_is_refused(data: bytes) -> None:
+    """Ten megabytes can hold millions of parts, or refer to the same ones thousands of times."""
+    with pytest.raises(UnreadableError, match="too m"):
+        read_upload(data, size=8, channels=1)
+
+
 def test_too_many_bytes_are_refused() -> None:
     with pytest.raises(TooLargeError, match="bytes") as caught:
         read_upload(KINDS["png"]() + bytes(LARGEST_BYTES), size=8, channels=1)

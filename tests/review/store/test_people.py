@@ -13,10 +13,11 @@ from fedlens.review.contract import (
     Person,
     ReviewError,
     Role,
+    State,
 )
 from fedlens.review.store import Store
 from fedlens.review.store.trail import SIGN_IN_REFUSED, SIGNED_IN
-from reviewing import ANNA, LEAD, PASSWORD, Clock
+from reviewing import ANNA, LEAD, PASSWORD, Clock, new_case
 
 
 @pytest.fixture
@@ -119,6 +120,21 @@ def test_the_last_lead_stays(store: Store) -> None:
         ("Anna", True),
         ("Lena", False),
     ]
+
+
+@pytest.mark.parametrize("change", [{"active": False}, {"role": Role.AUDITOR}])
+def test_who_works_no_more_gives_their_cases_back(
+    store: Store, anna: Person, change: dict[str, Any]
+) -> None:
+    store.queue.add([new_case(number) for number in range(3)], LEAD)
+    store.queue.assign(LEAD, 1, "Anna")  # without an end
+    store.queue.claim(anna.actor, 2)
+    store.people.change("Anna", LEAD, password=PASSWORD + "2")
+    assert store.queue.get(1).assignee == "Anna"
+    store.people.change("Anna", LEAD, **change)
+    assert {store.queue.get(number).state for number in (1, 2, 3)} == {State.OPEN}
+    assert store.trail.page(limit=1)[0].content["given_back"] == 2
+    assert store.verify().valid
 
 
 def test_a_session_ends_by_time(store: Store, anna: Person, clock: Clock) -> None:

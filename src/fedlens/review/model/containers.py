@@ -8,6 +8,11 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8\xff"
 TIFF_STARTS = (b"II*\x00", b"MM\x00*")
 
+# What a walk over a file, and the decoding after it, may have to look at: files of ten megabytes can be
+# made of millions of parts, each of which takes a while.
+_MOST_CHUNKS = 20_000  # of a PNG: ten megabytes in pieces of 512 bytes
+_MOST_SEGMENTS = 5_000  # of a JPEG: its notes may be in pieces of 64 kilobytes
+_MOST_NUMBERS = 200_000  # of a TIFF: entries and what they list, such as a place for each row
 _MOST_SCANS = 100  # of a JPEG: each is a pass over all its pixels
 _MOST_DIRECTORIES = 64  # of a TIFF, pages and notes together
 _NOTE_DIRECTORIES = (
@@ -58,7 +63,7 @@ def png_outline(data: bytes) -> Outline:
         DamagedError: a chunk is cut short, wrong or missing.
     """
     place, size, pixels, frames = len(PNG_START), None, False, 1
-    while True:
+    for _ in range(_MOST_CHUNKS):
         head = data[place : place + 8]
         if len(head) < 8:
             raise DamagedError("PNG", "it has no end")
@@ -80,6 +85,8 @@ def png_outline(data: bytes) -> Outline:
         place += 12 + length
         if kind == b"IEND":
             break
+    else:
+        raise DamagedError("PNG", "it has too many parts")
     if not pixels:
         raise DamagedError("PNG", "it holds no pixels")
     return Outline("PNG", size[0], size[1], frames, place)
@@ -92,12 +99,12 @@ def jpeg_outline(data: bytes) -> Outline:
         DamagedError: a segment is cut short, or size, pixels or end are missing.
     """
     place, size, scans = 2, None, 0
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         place = _next_marker(data, place)
         marker = data[place]
         place += 1
         if marker == 0xD9:
-            break
+            break  # the end
         if 0xD0 <= marker <= 0xD8 or marker == 0x01:
             raise DamagedError("JPEG", "a part stands where none may be")
         head = data[place : place + 2]
@@ -115,6 +122,8 @@ def jpeg_outline(data: bytes) -> Outline:
             if scans > _MOST_SCANS:
                 raise DamagedError("JPEG", "it has too many parts")
             place = _scan_end(data, place)
+    else:
+        raise DamagedError("JPEG", "it has too many parts")
     if size is None or not scans:
         raise DamagedError("JPEG", "it holds no pixels")
     return Outline("JPEG", size[0], size[1], 1, place)
@@ -124,8 +133,12 @@ def _next_marker(data: bytes, place: int) -> int:
     """Return where the code of the marker at ``place`` stands, past its fill bytes."""
     if data[place : place + 1] != b"\xff":
         raise DamagedError("JPEG", "it has no end" if place >= len(data) else "a part is missing")
-    while data[place : place + 1] == b"\xff":
+    for _ in range(_MOST_SEGMENTS):
+        if data[place : place + 1] != b"\xff":
+            break
         place += 1
+    else:
+        raise DamagedError("JPEG", "it has too much between its parts")
     if place >= len(data):
         raise DamagedError("JPEG", "it has no end")
     return place
@@ -155,6 +168,7 @@ class _Tiff:
     end: int = 8
     pages: int = 0
     seen: int = 0
+    read: int = 0
     size: tuple[int, int] | None = None
 
     def numbers(self, form: str, place: int) -> tuple[int, ...]:
@@ -199,6 +213,11 @@ class _Tiff:
 
     def _entry(self, place: int) -> tuple[int, tuple[int, ...]]:
         tag, kind, count = self.numbers("HHI", place)
+        wanted = tag in _NUMBERS or any(tag in pair for pair in _PLACES)
+        wanted = wanted and kind in (3, 4, 13)
+        self.read += 1 + wanted * count
+        if self.read > _MOST_NUMBERS:
+            raise DamagedError("TIFF", "it has too many parts")
         width = _WIDTHS.get(kind, 1)
         at = place + 8
         if width * count > 4:
@@ -206,8 +225,7 @@ class _Tiff:
             if at + width * count > len(self.data):
                 raise DamagedError("TIFF", "a part lies beyond its end")
             self.end = max(self.end, at + width * count)
-        wanted = tag in _NUMBERS or any(tag in pair for pair in _PLACES)
-        if not wanted or kind not in (3, 4, 13):
+        if not wanted:
             return tag, ()
         return tag, self.numbers(f"{count}{'H' if kind == 3 else 'I'}", at)
 

@@ -330,6 +330,12 @@ _BACK: dict[Any, Any] = {
 }
 
 
+def give_back(connection: Connection, name: str) -> int:
+    """Give all cases back that a person has, within a write; return how many."""
+    theirs = (CASES.c.assignee == name, CASES.c.state == State.ASSIGNED)
+    return connection.execute(update(CASES).where(*theirs).values(_BACK)).rowcount
+
+
 def renew(connection: Connection, actor: Actor, number: int, now: float) -> bool:
     """Renew a person's lease within a write; return whether the case is theirs."""
     row = find_case(connection, number)

@@ -23,6 +23,7 @@ from fedlens.review.contract import (
     ReviewError,
     Role,
 )
+from fedlens.review.store.cases import give_back
 from fedlens.review.store.chain import canonical, check_name
 from fedlens.review.store.rights import may_lead, must_lead
 from fedlens.review.store.sessions import Sessions, folded_name, secret_digest
@@ -97,6 +98,8 @@ class People:
     ) -> Person:
         """Change a person, and sign them out everywhere; what is None stays.
 
+        Whoever may work no more gives back the cases that they have.
+
         One's own password anyone may change; everything else is a lead's.
 
         Raises:
@@ -129,7 +132,11 @@ class People:
                 )
                 if connection.execute(leads).scalar_one() < 2:
                     raise NotAllowedError(f"{row.name} is the last lead; make another one first.")
-            return self._change(connection, row, after, by, password=secret is not None)
+            about: dict[str, int] = {"password": secret is not None}
+            if not after["active"] or after["role"] == Role.AUDITOR:
+                # what a lead gave them is theirs without an end: nobody else would ever see it
+                about["given_back"] = give_back(connection, row.name)
+            return self._change(connection, row, after, by, **about)
 
         return self.database.write(work)
 
@@ -253,7 +260,7 @@ class People:
         row: Any,
         after: dict[str, Any],
         by: Actor,
-        **about: bool,
+        **about: int,
     ) -> Person:
         new = {**row._mapping, **after}
         content = {**vouched_person(new), **about}

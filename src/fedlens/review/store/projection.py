@@ -5,6 +5,9 @@ from typing import Any
 
 from fedlens.review.contract import Record
 
+NO_CLASS = -1
+"""What stands in the table for a label of "none of the classes", said before the reveal."""
+
 
 def decision_row(record: Record) -> dict[str, Any]:
     """Return the row of ``decisions`` that follows from a record of a decision; not yet undone."""
@@ -20,11 +23,16 @@ def decision_row(record: Record) -> dict[str, Any]:
         "choice": content.get("choice"),
         "reason": content.get("reason"),
         "misleading": content.get("misleading"),
-        "blind_label": content.get("blind_label"),
+        "blind_label": _blind_label(content),
         "revealed": content.get("revealed") is not None,
         "seconds": content.get("seconds"),
         "model": model_digest(content.get("evidence")),
     }
+
+
+def _blind_label(content: Mapping[str, Any]) -> Any:
+    label = content.get("blind_label")
+    return NO_CLASS if label is None and content.get("labelled_blind") is True else label
 
 
 def model_digest(evidence: Any) -> str | None:

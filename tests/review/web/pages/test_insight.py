@@ -50,6 +50,20 @@ def test_the_numbers_are_those_of_the_decisions(reviewer, lead, console: Console
     assert "6 decisions" in text_of(lead.get("/insight"))
 
 
+def test_none_of_the_classes_said_before_the_reveal_is_no_agreement(
+    reviewer, lead, console: Console, text_of
+):
+    for label in ("none", "unsure", "predicted"):
+        number = reviewer.take_next()
+        own = str(console.store.queue.get(number).predicted) if label == "predicted" else label
+        reviewer.post(f"/cases/{number}/label", label=own)
+        reviewer.post(f"/cases/{number}/decide", choice="accept")
+    words = text_of(lead.get("/insight"))
+    assert "Of 2 cases that were labelled before the reveal, 50.0 % agreed" in words
+    assert "1 moved to the model's answer and 0 away" in words
+    assert console.store.verify().valid
+
+
 def test_charts_are_pictures_for_light_and_dark(reviewer, lead):
     number = reviewer.take_next()
     reviewer.post(f"/cases/{number}/label", label="1")

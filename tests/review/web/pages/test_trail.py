@@ -41,6 +41,13 @@ def test_an_auditor_is_shown_which_record_was_tampered_with(
     assert 'role="alert"' in page
 
 
+def test_a_chain_whose_end_is_gone_can_be_verified_too(auditor, console: Console, text_of):
+    tamper(console, "UPDATE head SET id = 2")
+    words = text_of(auditor.post("/trail/verify", status=200).text)
+    assert "The end of the chain was removed" in words
+    tamper(console, "UPDATE head SET id = 1")
+
+
 def test_a_reviewer_reads_only_what_they_did(reviewer, lead, auditor, revealed: int):
     mine = reviewer.get("/trail?person=lead")
     shown = [int(n) for n in re.findall(r'<th scope="row"><a href="/trail/(\d+)">', mine)]

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fedlens.review.contract import Person, ReviewError, Role
+from fedlens.review.store.sessions import folded_name
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.sign_in import SignInLimits
 from fedlens.review.web.rendering import page
@@ -146,7 +147,7 @@ def change_password(
     if new != again:
         return problem(400, "The two new passwords are not the same.")
     limits: SignInLimits = request.app.state.sign_in_limits
-    wait = limits.names.take(person.name.casefold())
+    wait = limits.names.take(folded_name(person.name))
     if wait > 0:
         return problem(429, f"That was tried too often; try again in {int(wait) + 1} s.")
     with limits.checks:

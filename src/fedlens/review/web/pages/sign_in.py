@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fedlens.review.store.people import LONGEST_PASSWORD
+from fedlens.review.store.sessions import folded_name
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.limits import TokenBuckets
 from fedlens.review.web.rendering import page
@@ -44,7 +45,7 @@ class SignInLimits:
 
     def wait(self, address: str, name: str) -> float:
         """Count an attempt; return the seconds to wait before it may be made, or 0."""
-        return max(self.addresses.take(address), self.names.take(name.casefold()))
+        return max(self.addresses.take(address), self.names.take(folded_name(name)))
 
 
 def add_limits(app: FastAPI) -> None:

@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from fedlens.report.wording import count
 from fedlens.review.contract import NotAllowedError, Person, Record, Role
 from fedlens.review.store import exports
-from fedlens.review.store.anchors import anchor_line, anchor_of, keep_anchor, kept_anchors
+from fedlens.review.store.anchors import anchor_line, anchor_of, keep_anchor
 from fedlens.review.store.trail import ANCHORED, KINDS
-from fedlens.review.store.verification import Verification, verify
+from fedlens.review.store.verification import Verification
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.history import KINDS_IN_WORDS, record_words
 from fedlens.review.web.rendering import page
@@ -85,11 +85,7 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
 def check(request: Request, console: ConsoleOf, person: Signed) -> Response:
     """Verify the whole chain now, and show what was found; one at a time."""
     with _verifying:
-        found = verify(
-            console.store.database,
-            console.store.key.public,
-            kept_anchors(console.store.key, console.store.identity),
-        )
+        found = console.store.verify()
     return _page(request, console, person, verdict_of(found))
 
 
