@@ -15,6 +15,7 @@ import typer
 from fedlens.cli.display import errors, out, watching
 from fedlens.cli.options import RunPath
 from fedlens.cli.review.app import KeyFile, account, address_of, check_installed, operator
+from fedlens.cli.review.naming import naming
 from fedlens.errors import RunError
 from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
@@ -45,7 +46,11 @@ def serve(
     ] = "127.0.0.1",
     name: Annotated[
         list[str] | None,
-        typer.Option("--name", help="Host name that browsers may call it by.", show_default=False),
+        typer.Option(
+            "--name",
+            help="Name that browsers call it by, where that is not what it listens on.",
+            show_default=False,
+        ),
     ] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="TLS certificate, PEM.", show_default=False)
@@ -53,6 +58,13 @@ def serve(
     certificate_key: Annotated[
         Path | None, typer.Option(help="Its key, PEM.", show_default=False)
     ] = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            help="A proxy on this machine has the TLS, and passes on the Host that it was asked for.",
+        ),
+    ] = False,
     blind_first: Annotated[
         bool,
         typer.Option(
@@ -103,14 +115,15 @@ def serve(
 
     if demo and images is not None:
         raise RunError("--demo reviews the test images and --images a folder: choose one.")
+    called = naming(host, port, name or [], certificate=certificate is not None, proxy=behind_proxy)
     opened = load_run(run)
     subject = subject_of(opened)
     source = ImageSource(subject, images)
     policy = Policy(
         blind_first=blind_first,
         neighbours=neighbours,
-        secure_cookies=certificate is not None,
-        hosts=(*LOOPBACK_HOSTS, *(name or [])),
+        secure_cookies=certificate is not None or behind_proxy,
+        hosts=(*LOOPBACK_HOSTS, *called.hosts),
     )
     secret = ReviewKey.load(key)
     store = open_store(address_of(database or str(run), must_exist=False), secret)
@@ -125,9 +138,7 @@ def serve(
                 _fill(console, first)
             _record_start(console)
             app = create_app(console)
-            scheme = "http" if certificate is None else "https"
-            where = f"{scheme}://{host if is_loopback(host) or not name else name[0]}:{port}"
-            _greet(store, where, link=is_loopback(host))
+            _greet(store, called.address, link=is_loopback(host))
             with _anchoring(store), _until_stopped():
                 serve_app(app, host, port, certificate, certificate_key)
         finally:
