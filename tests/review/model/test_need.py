@@ -7,7 +7,6 @@ import torch
 from fedlens.review.model.need import behind_others, need_of
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 
-
 ALL = {"uncertainty": 0.5, "novelty": 0.25, "disagreement": 1.0, "weak-class": 0.0}
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from fedlens.explain import Contrast
 from fedlens.review.contract import Person, ReviewError, Role
 from fedlens.review.model import Prediction
-from fedlens.review.model.intake import read_upload
+from fedlens.review.model.intake import check_upload, read_upload
 from fedlens.review.store.trail import EXPLAINED, PREDICTED
 from fedlens.review.web.api.models import (
     ExplainedAnswer,
@@ -34,6 +34,8 @@ LARGEST_BATCH = 64
 AT_ONCE = 64
 """Requests that are being answered at once; each may hold an image of 10 MB."""
 BATCHES_AT_ONCE = 4
+SMALL_BYTES = 16 * 1024
+SMALL_PIXELS = 256 * 256
 
 Asks = Annotated[Person, needs(Role.REVIEWER, Role.LEAD)]
 
@@ -118,7 +120,7 @@ async def explain(request: Request, console: ConsoleOf, person: Asks) -> Respons
     with _allowed(request, 1):
         upload = await read_parts(request, "image", tuple(EXPLAIN_FIELDS))
         method, target, badges = _question(console, upload.fields)
-        (image,) = await run_in_threadpool(_images, console, upload)
+        (image,) = await _images(console, upload)
         explained = await asyncio.wrap_future(
             console.examiner.explain_soon(image, method, target, badges=badges)
         )
@@ -151,17 +153,29 @@ def _allowed(request: Request, images: int) -> InFlight:
 
 
 async def _predictions(console: Console, upload: Upload) -> list[Prediction]:
-    images = await run_in_threadpool(_images, console, upload)
+    images = await _images(console, upload)
     return await asyncio.wrap_future(console.examiner.predict_soon(torch.stack(images)))
 
 
-def _images(console: Console, upload: Upload) -> list[torch.Tensor]:
-    """Decode what was sent, in a thread of the pool: a picture of 16 megapixels takes a while.
+async def _images(console: Console, upload: Upload) -> list[torch.Tensor]:
+    """Decode what was sent; what may take a while, in a thread of the pool."""
+    if _decoded_at_once(upload):
+        return _decoded(console, upload)
+    return await run_in_threadpool(_decoded, console, upload)
 
-    Whether the model is in service is asked here, before the work, and again with the record, so that
-    no answer leaves once it was stopped.
-    """
-    console.store.switch.check()
+
+def _decoded_at_once(upload: Upload) -> bool:
+    """Return whether the pictures are so small that a change of threads would take longer."""
+    if sum(map(len, upload.images)) > SMALL_BYTES:
+        return False
+    try:
+        outlines = [check_upload(content) for content in upload.images]
+    except ReviewError:
+        return True  # decoding says the same, as early
+    return sum(outline.width * outline.height for outline in outlines) <= SMALL_PIXELS
+
+
+def _decoded(console: Console, upload: Upload) -> list[torch.Tensor]:
     subject, count = console.subject, len(upload.images)
     images = []
     for position, content in enumerate(upload.images, 1):

@@ -16,6 +16,8 @@ async def record_finding(
 ) -> int:
     """Record what was answered, and return its case's number once both are on the disk.
 
+    Whether the model is in service is asked together with it: no answer leaves once it was stopped.
+
     Args:
         console: that answered.
         actor: who asked.
@@ -25,6 +27,7 @@ async def record_finding(
     prediction = answered.prediction if isinstance(answered, Explained) else answered
     new = prediction.case(SOURCE_API, queued=False)
     if not console.policy.api_log:
+        await run_in_threadpool(console.store.switch.check)
         (number,) = await run_in_threadpool(console.store.queue.add, [new], actor)
         return number
     content = dict(console.examiner.evidence(answered))
