@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from fedlens.review.contract import (
+    SOURCE_API,
     Choice,
     ConflictError,
     Decision,
@@ -13,6 +14,7 @@ from fedlens.review.contract import (
     StoppedError,
 )
 from fedlens.review.store import Stopped, Store
+from fedlens.review.store.trail import PREDICTED
 from reviewing import ANNA, AUDITOR, LEAD, new_case
 
 
@@ -50,3 +52,25 @@ def test_a_person_may_decide_while_the_model_is_stopped(store: Store) -> None:
     store.switch.stop(LEAD, "a test")
     store.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     assert store.switch.state() is not None
+
+
+def test_no_answer_is_recorded_once_another_console_has_stopped_the_model(
+    opening: Callable[[], Store],
+) -> None:
+    here, there = opening(), opening()
+    new = new_case(1, source=SOURCE_API, queued=False)
+    assert here.queue.answer(new, ANNA, PREDICTED, {}) == 1
+    there.switch.stop(LEAD, "wrong weights")
+    with pytest.raises(StoppedError, match="wrong weights"):
+        here.queue.answer(new, ANNA, PREDICTED, {})
+    assert [one.kind for one in here.trail.page()] == ["stopped", "predicted"]
+    there.switch.resume(LEAD, "mended")
+    assert here.queue.answer(new, ANNA, PREDICTED, {}) == 2, "no number was used up"
+
+
+def test_whoever_stops_waiting_undoes_nothing_and_breaks_nothing(store: Store) -> None:
+    new = new_case(1, source=SOURCE_API, queued=False)
+    answer = store.queue.answer_soon(new, ANNA, PREDICTED, {})
+    assert not answer.cancel()
+    assert answer.result() == 1
+    assert store.queue.answer(new, ANNA, PREDICTED, {}) == 2
