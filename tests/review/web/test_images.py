@@ -55,6 +55,27 @@ def test_the_images_of_a_folder_are_read_as_an_import_reads_them(
         assert torch.equal(source.image(case_of(case.source, case.digest)), expected)
 
 
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_cases(
+    subject: Subject, examiner: Examiner, folder: Path, picture
+):
+    (folder / "a_broken.png").write_bytes(picture(seed=4)[:60])
+    (folder / "deeper" / "really.png").write_bytes(b"GIF89a" + bytes(40))
+    source, sentences, seen = ImageSource(subject, folder), [], []
+    batches = source.cases(
+        examiner, lambda done, of: seen.append((done, of)), at_once=1, left_out=sentences.append
+    )
+    found = [case.source for batch in batches for case in batch]
+    assert found == ["folder/a.png", "folder/deeper/b.jpg"]
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
+        "a_broken.png",
+        "deeper/really.png",
+    ]
+    assert seen[-1] == (4, 4)
+    with pytest.raises(ReviewError, match=r"a_broken\.png: "):
+        list(source.cases(examiner))
+    assert [len(batch) for batch in source.cases(examiner, first=1)] == [1]
+
+
 def test_an_image_that_changed_or_went_is_not_shown(
     subject: Subject, examiner: Examiner, folder: Path, picture
 ):

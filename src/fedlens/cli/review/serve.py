@@ -15,6 +15,7 @@ import typer
 from fedlens.cli.display import errors, out, watching
 from fedlens.cli.options import RunPath
 from fedlens.cli.review.app import KeyFile, account, address_of, check_installed, operator
+from fedlens.cli.review.filling import fill, warming
 from fedlens.cli.review.naming import naming
 from fedlens.errors import RunError
 from fedlens.experiment.modes import Event
@@ -38,7 +39,7 @@ def serve(
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Review the run's test images.")] = False,
     first: Annotated[
-        int | None, typer.Option(min=1, help="Only so many of them.", show_default=False)
+        int | None, typer.Option(min=1, help="Only so many of the images.", show_default=False)
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8000,
     host: Annotated[
@@ -110,12 +111,19 @@ def serve(
     from fedlens.review.web.app import create_app
     from fedlens.review.web.console import LOOPBACK_HOSTS, Console, Policy
     from fedlens.review.web.images import ImageSource
-    from fedlens.review.web.serving import is_loopback
+    from fedlens.review.web.serving import check_place, is_loopback
     from fedlens.review.web.serving import serve as serve_app
 
     if demo and images is not None:
         raise RunError("--demo reviews the test images and --images a folder: choose one.")
     called = naming(host, port, name or [], certificate=certificate is not None, proxy=behind_proxy)
+    check_place(
+        host,
+        certificate,
+        certificate_key,
+        secure=certificate is not None or behind_proxy,
+        port=port,
+    )
     opened = load_run(run)
     subject = subject_of(opened)
     source = ImageSource(subject, images)
@@ -135,11 +143,11 @@ def serve(
             with _told("Writing the model card"):
                 console = replace(console, card=card_of(opened, examiner, policy.oversight))
             if demo or images is not None:
-                _fill(console, first)
+                fill(console, images, first)
             _record_start(console)
             app = create_app(console)
             _greet(store, called.address, link=is_loopback(host))
-            with _anchoring(store), _until_stopped():
+            with _anchoring(store), warming(console), _until_stopped():
                 serve_app(app, host, port, certificate, certificate_key)
         finally:
             examiner.close()
@@ -177,22 +185,6 @@ def card(
     out.print(f"Wrote {out_}.", highlight=False, markup=False, soft_wrap=True)
 
 
-def _fill(console: "Console", first: int | None) -> None:
-    """Add the images to the queue, with a bar; those that are there already stay as they are."""
-    from fedlens.review.contract import ReviewError
-
-    added = 0
-    with watching() as watch:
-        watch(Event(0, 1, "Looking at the images"))
-        batches = console.images.cases(
-            console.examiner, lambda done, total: watch(Event(done, total)), first=first
-        )
-        for cases in batches:
-            added += len(console.store.queue.add(cases, operator()))
-    if added == 0:
-        raise ReviewError("There are no images to review.")
-
-
 def _record_start(console: "Console") -> None:
     from fedlens.review.store.trail import SERVING_BEGAN
 
@@ -206,7 +198,10 @@ def _greet(store: "Store", where: str, *, link: bool) -> None:
     progress = store.queue.progress()
     waiting = progress.total - progress.decided
     person = _person(store) if link else None
-    out.print(f"{waiting:,} cases are waiting at", highlight=False)
+    if progress.total == 0:
+        out.print("Nothing is to be reviewed yet: give --demo, or --images FOLDER.")
+    waits = "case is" if waiting == 1 else "cases are"
+    out.print(f"{waiting:,} {waits} waiting at", highlight=False)
     address = where
     if person is not None:
         address = f"{where}/link/{store.people.one_time_link(person)}"

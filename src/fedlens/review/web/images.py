@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Watch = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
+_Found = tuple[str, Tensor | None]
+"""A source and its image, or None where it cannot be read."""
 
 
 class ImageSource:
@@ -62,36 +64,41 @@ class ImageSource:
         *,
         first: int | None = None,
         at_once: int = 256,
+        left_out: Callable[[str], None] | None = None,
     ) -> Iterator[list[NewCase]]:
         """Yield the cases of the folder, or of the test split without one, ``at_once`` at a time.
 
         Args:
             examiner: predicts them.
             watch: is told how far it is.
-            first: only so many of the test split.
+            first: only so many of the test split, or of the folder in the order of its names.
             at_once: images of one batch.
+            left_out: is told, in a sentence that names it, of each picture of the folder that
+                cannot be read; the others are cases all the same. Without it the first such
+                picture is an error.
 
         Raises:
             ReviewError: there is neither a folder nor a test split, or a picture of the folder
                 cannot be read; the sentence names it.
         """
         if self.folder is None:
-            sources, images = self._of_the_test_split(first)
+            total, found = self._of_the_test_split(first)
         else:
-            sources, images = self._of_the_folder(self.folder)
+            total, found = self._of_the_folder(self.folder, first, left_out)
         done = 0
-        for batch in _batches(images, at_once):
-            predictions = examiner.predict(torch.stack(batch))
-            names = sources[done : done + len(batch)]
-            yield [
-                prediction.case(source)
-                for source, prediction in zip(names, predictions, strict=True)
-            ]
+        for batch in _batches(found, at_once):
             done += len(batch)
+            pictures = [(source, image) for source, image in batch if image is not None]
+            if pictures:
+                predictions = examiner.predict(torch.stack([image for _, image in pictures]))
+                yield [
+                    prediction.case(source)
+                    for (source, _), prediction in zip(pictures, predictions, strict=True)
+                ]
             if watch is not None:
-                watch(done, len(sources))
+                watch(done, total)
 
-    def _of_the_test_split(self, first: int | None) -> tuple[list[str], Iterator[Tensor]]:
+    def _of_the_test_split(self, first: int | None) -> tuple[int, Iterator[_Found]]:
         split = self.subject.test_split
         if split is None:
             raise ReviewError(
@@ -99,12 +106,24 @@ class ImageSource:
                 "images to review."
             )
         count = len(split) if first is None else min(first, len(split))
-        return [f"test/{position}" for position in range(count)], iter(split.images[:count])
+        images = split.images
+        return count, ((f"test/{position}", images[position]) for position in range(count))
 
-    def _of_the_folder(self, folder: Path) -> tuple[list[str], Iterator[Tensor]]:
-        names = folder_images(folder)
-        images = (self._read(folder, name) for name in names)
-        return [f"folder/{name}" for name in names], images
+    def _of_the_folder(
+        self, folder: Path, first: int | None, left_out: Callable[[str], None] | None
+    ) -> tuple[int, Iterator[_Found]]:
+        names = folder_images(folder)[:first]
+
+        def read(name: str) -> Tensor | None:
+            try:
+                return self._read(folder, name)
+            except ReviewError as error:
+                if left_out is None:
+                    raise
+                left_out(str(error))
+                return None
+
+        return len(names), ((f"folder/{name}", read(name)) for name in names)
 
     def _found(self, case: Case) -> Tensor:
         kind, _, name = case.source.partition("/")
@@ -142,6 +161,6 @@ def _from_split(case: Case, split: Split | None, name: str) -> Tensor:
     return split.images[position]
 
 
-def _batches(images: Iterator[Tensor], size: int) -> Iterator[list[Tensor]]:
-    while batch := list(islice(images, size)):
+def _batches(found: Iterator[_Found], size: int) -> Iterator[list[_Found]]:
+    while batch := list(islice(found, size)):
         yield batch

@@ -42,19 +42,7 @@ def server(
     key: Path | None = None,
 ) -> uvicorn.Server:
     """Return a server of ``app`` that is not yet running; see :func:`serve`."""
-    secure = app.state.console.policy.secure_cookies
-    if not is_loopback(host) and not secure:
-        raise ReviewError(
-            f"{host} is reached from other machines, where passwords and images need TLS: give a "
-            "certificate and its key (or serve 127.0.0.1 behind a proxy that has them)."
-        )
-    if (certificate is None) != (key is None):
-        raise ReviewError("TLS takes both a certificate and its key.")
-    if certificate is not None and not secure:
-        raise ReviewError("A console with a certificate also needs secure cookies.")
-    for file in (certificate, key):
-        if file is not None and not file.is_file():
-            raise ReviewError(f"There is no file {file}.")
+    check_place(host, certificate, key, secure=app.state.console.policy.secure_cookies)
     config = uvicorn.Config(
         app,
         host=host.strip("[]"),
@@ -81,6 +69,36 @@ def server(
             "password."
         ) from error
     return uvicorn.Server(config)
+
+
+def check_place(
+    host: str, certificate: Path | None, key: Path | None, *, secure: bool, port: int | None = None
+) -> None:
+    """Check that the console may be served there, before the long work of getting it ready.
+
+    Args:
+        host: name or address to listen on.
+        certificate, key: PEM files, for TLS, or None.
+        secure: cookies are for TLS alone.
+        port: is tried too where it is given; it is free again afterwards.
+
+    Raises:
+        ReviewError: see :func:`serve`.
+    """
+    if not is_loopback(host) and not secure:
+        raise ReviewError(
+            f"{host} is reached from other machines, where passwords and images need TLS: give a "
+            "certificate and its key (or serve 127.0.0.1 behind a proxy that has them)."
+        )
+    if (certificate is None) != (key is None):
+        raise ReviewError("TLS takes both a certificate and its key.")
+    if certificate is not None and not secure:
+        raise ReviewError("A console with a certificate also needs secure cookies.")
+    for file in (certificate, key):
+        if file is not None and not file.is_file():
+            raise ReviewError(f"There is no file {file}.")
+    if port is not None:
+        listening(host, port).close()
 
 
 def serve(
