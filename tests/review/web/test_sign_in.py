@@ -141,3 +141,18 @@ def test_who_was_deactivated_is_out_at_once(
     kept.people.deactivate("reviewer", people[Role.LEAD].actor)
     assert client.get("/nothing-is-here").status_code == 303
     assert attempt(client_of(console), "reviewer", password).status_code == 401
+
+
+def test_who_sent_something_after_their_session_ended_is_told_that_it_is_lost(client: TestClient):
+    for path, back in (
+        ("/cases/3/decide", "/cases/3"),
+        ("/people/add", "/people"),
+        ("/next", None),
+        ("/stopping-by", None),
+    ):
+        where = client.post(path).headers["Location"]
+        assert where == "/sign-in?lost=yes" + ("" if back is None else f"&next={back}")
+        page = client.get(where).text
+        assert "was not recorded" in page
+        assert f'name="next" value="{back or "/"}"' in page
+    assert "was not recorded" not in client.get("/sign-in").text

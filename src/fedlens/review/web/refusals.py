@@ -1,6 +1,7 @@
 """What is refused, in one sentence: as a page for people, as JSON for programs."""
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ _OUR_WORDS = {  # for what the framework says
     "Method Not Allowed": "This address does not take such a request.",
     "There was an error parsing the body": "The body is damaged, or not what it says it is.",
 }
+_CASE = re.compile(r"/cases/([0-9]{1,18})/")
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 409: "Overtaken"}
 
 
@@ -34,7 +36,8 @@ def refused(
     if path.startswith("/v1/") or path in ("/health", "/metrics"):
         return JSONResponse({"detail": sentence}, status, headers)
     title = _TITLES.get(status, "That did not work" if status < 500 else "Out of order")
-    about = {"title": title, "sentence": sentence}
+    case = _CASE.match(path)
+    about = {"title": title, "sentence": sentence, "case": int(case[1]) if case else None}
     try:
         return page(request, "error.html.j2", status=status, headers=headers, **about)
     except FedlensError:  # the store that a page is drawn with may be what is out of order
@@ -63,6 +66,9 @@ def add_refusals(app: FastAPI) -> None:
 
     def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        in_path = all(each["loc"][0] == "path" for each in error.errors())
+        if in_path and not request.url.path.startswith("/v1/"):  # no page has such a number
+            return refused(request, 404, _OUR_WORDS["Not Found"])
         sentences = [in_words(each) for each in error.errors()[:3]]
         return refused(request, 422, " ".join(sentences))
 

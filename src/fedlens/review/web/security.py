@@ -41,6 +41,7 @@ STRICT_TRANSPORT = "max-age=31536000"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PUBLIC = re.compile(r"/sign-in|/link/[^/]*|/static/.*|/health|/metrics")
 """Paths that somebody who is not signed in may ask for; ``/metrics`` asks by itself."""
+_PAGE_OF_A_FORM = re.compile(r"/cases/[0-9]{1,18}|/(?:stop|people|trail|password)(?=/|$)")
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 LONGEST_CREDENTIAL = 512
@@ -341,7 +342,12 @@ def _not_signed_in(request: Request, for_programs: bool) -> Response:
             {"WWW-Authenticate": "Bearer"},
         )
     if request.method not in SAFE_METHODS:
-        return RedirectResponse("/sign-in", 303)
+        # What was sent is lost with the session: the page says so, and leads back to where it was.
+        page = _PAGE_OF_A_FORM.match(request.url.path)
+        if request.url.path == "/sign-out":
+            return RedirectResponse("/sign-in", 303)
+        back = f"&next={page[0]}" if page else ""
+        return RedirectResponse(f"/sign-in?lost=yes{back}", 303)
     asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         # A link from elsewhere brings no cookie along (SameSite=Strict). What our own page then

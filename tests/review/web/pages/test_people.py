@@ -30,8 +30,16 @@ def test_a_person_is_added_changed_and_let_go(lead, console: Console, client_of,
     lead.post("/people/active", name="Eve", active="no")
     assert people.check_password("Eve", "another long one") is None
     lead.post("/people/role", status=404, name="nobody", role="lead")
-    last = lead.post("/people/active", status=403, name="lead", active="no")
-    assert "last lead" in last.text
+
+
+def test_a_lead_does_not_lock_themselves_out(lead, console: Console):
+    for path, change in (("active", {"active": "no"}), ("role", {"role": "auditor"})):
+        answer = lead.post(f"/people/{path}", status=403, name="lead", **change)
+        assert "another lead" in answer.text
+    page = lead.get("/people")
+    assert 'aria-label="Deactivate lead"' not in page and 'aria-label="Role of lead"' not in page
+    assert 'aria-label="Deactivate reviewer"' in page
+    assert next(one for one in console.store.people.list() if one.name == "lead").active
 
 
 def test_a_token_is_shown_once_and_revoked(lead, console: Console):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from fedlens.review.contract import Person, ReviewError, Role
+from fedlens.review.contract import NotAllowedError, Person, ReviewError, Role
 from fedlens.review.store.sessions import folded_name
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.sign_in import SignInLimits
@@ -63,6 +63,7 @@ def change_role(
 ) -> Response:
     """Give a person another role."""
     try:
+        _check_another(person, name)
         console.store.people.change(name, person.actor, role=_role(role))
     except ReviewError as error:
         return _page(request, console, error)
@@ -75,6 +76,7 @@ def change_active(
 ) -> Response:
     """Let a person sign in, or no more."""
     try:
+        _check_another(person, name)
         console.store.people.change(name, person.actor, active=active == "yes")
     except ReviewError as error:
         return _page(request, console, error)
@@ -161,6 +163,11 @@ def change_password(
     response = RedirectResponse("/sign-in", 303)
     forget_session(request, response)
     return response
+
+
+def _check_another(person: Person, name: str) -> None:
+    if name == person.name:
+        raise NotAllowedError("Nobody locks themselves out: another lead changes your role.")
 
 
 def _role(text: str) -> Role:

@@ -30,6 +30,9 @@ ATTEMPTS_AT_ONCE = 10
 SECONDS_AN_ATTEMPT = 15.0
 """A name, or an address, has ten attempts, and another each quarter of a minute."""
 _CHECKS_AT_ONCE = 2
+_LOST = (
+    "You were signed out meanwhile, and what you sent was not recorded. Sign in, and send it again."
+)
 _WRONG = "The name and the password do not belong together."
 
 router = APIRouter()
@@ -54,11 +57,12 @@ def add_limits(app: FastAPI) -> None:
 
 
 @router.get("/sign-in")
-def show(request: Request, next: str = "/") -> Response:
+def show(request: Request, next: str = "/", lost: str = "") -> Response:
     """Show the form; whoever is signed in already is taken on."""
     if visitor_of(request) is not None:
         return RedirectResponse(local_path(next), 303)
-    return page(request, "sign_in.html.j2", next=local_path(next), name="", problem=None)
+    problem = _LOST if lost == "yes" else None
+    return page(request, "sign_in.html.j2", next=local_path(next), name="", problem=problem)
 
 
 @router.post("/sign-in")
