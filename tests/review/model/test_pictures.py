@@ -42,7 +42,8 @@ def test_colours_of_an_unsigned_map_run_from_nothing_to_the_scale_and_stay_there
     assert found.shape == (1, 5, 4)
     expected = [cividis(share) for share in (0, 0.5, 1, 1, 0)]
     assert found[0, :, :3].tolist() == expected
-    assert found[0, :, 3].tolist() == [0, 128, 255, 255, 0]
+    half = 180  # 255 times the root of a half: weak evidence is weak, and there to be seen
+    assert found[0, :, 3].tolist() == [0, half, 255, 255, 0]
 
 
 def test_zero_is_in_the_middle_of_a_signed_map() -> None:
@@ -50,7 +51,7 @@ def test_zero_is_in_the_middle_of_a_signed_map() -> None:
     found = opened(map_png(values, scale=2.0, signed=True))
     shares = (0, 0.25, 0.5, 0.75, 1)
     assert found[0, :, :3].tolist() == [cividis(share) for share in shares]
-    assert found[0, :, 3].tolist() == [255, 128, 0, 128, 255]
+    assert found[0, :, 3].tolist() == [255, 180, 0, 180, 255]
 
 
 def test_two_maps_of_one_scale_can_be_compared() -> None:

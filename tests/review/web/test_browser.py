@@ -259,6 +259,25 @@ def test_single_keys_can_be_turned_off(enter):
     assert page.locator('input[name="label"]:checked').count() == 1
 
 
+def test_enter_sends_what_is_chosen_from_wherever_one_is(enter, console: Console):
+    page = enter(Role.REVIEWER)
+    press(page, "n")
+    label_and_reveal(page, "1")
+    number = number_of(page)
+    press(
+        page, "Enter"
+    )  # nothing is chosen: the browser says what is asked for, and nothing is sent
+    assert page.evaluate("document.activeElement.name") == "choice"
+    assert number_of(page) == number
+    press(page, "a")
+    page.focus("#text")
+    page.keyboard.type("a note")
+    press(page, "Escape", "Enter")
+    page.wait_for_selector('[data-key="u"]')
+    record = console.store.trail.record(console.store.queue.get(number).decision)
+    assert record.content["text"] == "a note"
+
+
 def test_opacity_is_seen_at_once_and_sent_with_the_decision(enter, console: Console):
     page = enter(Role.REVIEWER)
     press(page, "n")

@@ -54,9 +54,9 @@ def map_png(
         signed: colours run from -scale to scale, with zero in the middle; else from 0 to scale.
         enlarge: 1 to 64; each pixel becomes a square.
         blind_area: bool (H, W), hatched where True and without colour: the network cannot see it.
-        see_through: pixels are as opaque as their evidence is strong, so that the image shows where
-            there is none; else all are opaque. Either way a page may lay the picture over the image
-            with an opacity of its own.
+        see_through: pixels are more opaque the stronger their evidence, by the square root, so that
+            the image shows where there is none and weak evidence can still be found; else all are
+            opaque. Either way a page may lay the picture over the image with an opacity of its own.
 
     Raises:
         ReviewError: the scale is not above 0, or the shapes do not fit together.
@@ -69,7 +69,7 @@ def map_png(
     share = np.clip(np.where(finite, array, 0.0) / scale, -1.0 if signed else 0.0, 1.0)
     rgba = np.empty((*array.shape, 4), dtype=np.uint8)
     rgba[..., :3] = _colours()[_index((share + 1) / 2 if signed else share)]
-    strength = np.abs(share) if see_through else np.ones_like(share)
+    strength = np.sqrt(np.abs(share)) if see_through else np.ones_like(share)
     rgba[..., 3] = np.where(finite, np.rint(255 * strength), 0)
     large = rgba.repeat(enlarge, 0).repeat(enlarge, 1)
     if blind_area is not None:

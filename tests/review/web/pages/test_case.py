@@ -234,3 +234,27 @@ def test_a_method_that_fails_is_named_and_the_other_is_shown(
         assert "map.png?method=gradient" not in page
     monkeypatch.undo()
     assert "map.png?method=gradient" in reviewer.get(f"/cases/{revealed}")
+
+
+def test_while_stopped_an_unfamiliar_image_is_still_said_to_be(
+    lead, console: Console, cases: list[int], text_of
+):
+    held = {number: console.store.queue.get(number).signals["novelty"] for number in cases}
+    console.store.switch.stop(lead_of(console), "A test.")
+    for number, signal in held.items():
+        shown = "Unfamiliar image" in text_of(lead.get(f"/cases/{number}"))
+        assert shown == (signal >= 0.5), signal  # beyond 95 of 100 validation images
+
+
+def lead_of(console: Console):
+    return next(one for one in console.store.people.list() if one.role is Role.LEAD).actor
+
+
+def test_an_address_that_is_no_number_is_no_page(lead):
+    for path in ("/cases/abc", "/trail/verify"):
+        assert "nothing here" in lead.get(path, status=404)
+
+
+def test_what_is_refused_leads_back_to_the_case(reviewer, lead, revealed: int):
+    answer = lead.post(f"/cases/{revealed}/take", status=409)
+    assert f'href="/cases/{revealed}"' in answer.text

@@ -38,12 +38,24 @@ def test_undoing_is_a_record_of_its_own_and_leads_back(reviewer, revealed: int, 
     reviewer.post(f"/cases/{revealed}/decide", choice="accept")
     sequence = console.store.queue.get(revealed).decision
     answer = reviewer.post(f"/undo/{sequence}")
-    assert answer.headers["location"] == f"/cases/{revealed}"
+    assert answer.headers["location"] == f"/cases/{revealed}?undone={sequence}"
     assert console.store.queue.get(revealed).state is State.ASSIGNED
     assert "undone" in reviewer.kinds(revealed)
     assert 'id="decision"' in reviewer.get(f"/cases/{revealed}")
     reviewer.post(f"/cases/{revealed}/decide", choice="defer", text="blurred")
     assert console.store.queue.get(revealed).state is State.DEFERRED
+
+
+def test_after_an_undo_the_page_says_so_while_it_is_still_to_decide(
+    reviewer, revealed: int, text_of
+):
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    decided = reviewer.records(revealed)[-1].sequence
+    back = reviewer.post(f"/undo/{decided}").headers["location"]
+    assert "is taken back" in text_of(reviewer.get(back))
+    assert "is taken back" not in text_of(reviewer.get(f"/cases/{revealed}"))
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    assert "is taken back" not in text_of(reviewer.get(back))
 
 
 def test_an_override_needs_a_reason_and_keeps_what_was_typed(reviewer, revealed: int, console):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedlens.review.contract import Choice, Reason
+from fedlens.review.model.need import beyond_usual
 from fedlens.review.web.pages import words
 from fedlens.review.web.pages.asked import Asked, asked_of, map_address
 from fedlens.review.web.pages.charts import themed
@@ -87,6 +88,17 @@ def test_decisions_in_words():
         "overridden: none of the classes, not Coat"
     )
     assert said(Choice.DEFER, 0, None, None, NAMES) == "deferred to somebody else"
+
+
+def test_a_faint_map_is_said_to_be_faint():
+    assert words.faint_words(0.5) == ""
+    assert "12\u00a0% of the scale" in words.faint_words(0.12)
+
+
+def test_the_novelty_of_a_signal_is_the_one_that_it_was_made_of():
+    for novelty in (0.9, 0.93, 0.987, 1.0):
+        assert words.percentile_of(beyond_usual(novelty)) == pytest.approx(novelty)
+    assert words.novelty_words(words.percentile_of(beyond_usual(0.5))) == ""
 
 
 def test_novelty_is_named_only_where_it_is_rare():

@@ -155,7 +155,7 @@ def undo(
 ) -> Response:
     """Take a decision back, by a record of its own, and go back to the case."""
     record = console.store.decisions.undo(person.actor, sequence, why.strip())
-    return RedirectResponse(f"/cases/{record.case}", 303)
+    return RedirectResponse(f"/cases/{record.case}?undone={sequence}", 303)
 
 
 def _page(
@@ -191,6 +191,7 @@ def _page(
         asked=asked,
         prediction=maps[0].prediction if maps else None,
         explained=maps,
+        scales=[console.examiner.scale(one.method) for one in maps],
         blind_label=(may.work.labelled, may.work.blind),
         image_gone=image_gone,
         no_maps=no_maps,
@@ -206,6 +207,7 @@ def _page(
         form=form,
         problem=problem,
         after=after_view(console, person, request.query_params.get("after", "")),
+        undone=bool(request.query_params.get("undone")) and may.mine and case.decision is None,
     )
 
 

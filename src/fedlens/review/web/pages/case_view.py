@@ -60,6 +60,7 @@ class MapView:
         address: of its picture, or None where there is nothing to paint.
         alt: for who does not see it.
         legend, low, high: address of the colour scale, and what its ends mean.
+        strength: how far up the scale the strongest pixel is, where the map is a faint one.
         nothing: said in place of the map.
     """
 
@@ -70,6 +71,7 @@ class MapView:
     legend: str
     low: str
     high: str
+    strength: str = ""
     nothing: str = ""
 
 
@@ -160,6 +162,7 @@ class Seen:
             shown.
         asked: what is looked at.
         explained: the maps of ``asked``; empty where there are none.
+        scales: for each of them, the value at the end of its colours.
         blind_label: own label before the reveal, with whether there was one.
         image_gone: why there is no image, or empty.
         no_maps: why there are no maps, or empty.
@@ -174,6 +177,7 @@ class Seen:
     asked: Asked
     prediction: "Prediction | None" = None
     explained: Sequence["Explained"] = ()
+    scales: Sequence[float] = ()
     blind_label: tuple[bool, int | None] = (False, None)
     image_gone: str = ""
     no_maps: str = ""
@@ -190,12 +194,15 @@ def case_view(
     probabilities = case.probabilities
     address = f"/cases/{case.number}"
     confusable = None if seen.prediction is None else seen.prediction.confusable
-    novelty = case.signals.get("novelty", 0.0)
+    novelty = words.percentile_of(case.signals.get("novelty", 0.0))
     if seen.prediction is not None:
         probabilities, novelty = seen.prediction.probabilities, seen.prediction.novelty
     confusion = subject.test.confusion
     assert confusion is not None  # a Subject is multiclass
-    maps = [_map_view(one, seen.asked, case, subject) for one in seen.explained]
+    maps = [
+        _map_view(one, scale, seen.asked, case, subject)
+        for one, scale in zip(seen.explained, seen.scales, strict=True)
+    ]
     return CaseView(
         number=case.number,
         standing=words.standing(case, me),
@@ -306,7 +313,9 @@ def _shows(seen: Seen) -> Shows:
     return Shows(asked.method, asked.second, against, asked.opacity, sent)
 
 
-def _map_view(explained: "Explained", asked: Asked, case: Case, subject: "Subject") -> MapView:
+def _map_view(
+    explained: "Explained", scale: float, asked: Asked, case: Case, subject: "Subject"
+) -> MapView:
     names = subject.class_names
     name = names[case.predicted]
     if not explained.meta["class_specific"]:
@@ -333,8 +342,15 @@ def _map_view(explained: "Explained", asked: Asked, case: Case, subject: "Subjec
         legend=f"/scale/{'signed' if explained.signed else 'unsigned'}.png",
         low=low,
         high=high,
+        strength="" if nothing else _strength(explained.values, scale, subject.blind_area),
         nothing=nothing,
     )
+
+
+def _strength(values: Tensor, scale: float, blind_area: Tensor | None) -> str:
+    seen = _seen_pixels(values, blind_area)
+    seen = seen[torch.isfinite(seen)].abs()
+    return words.faint_words(float(seen.max()) / scale if len(seen) else 0.0)
 
 
 def _agreement(explained: Sequence["Explained"], blind_area: Tensor | None) -> str:

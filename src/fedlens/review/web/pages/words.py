@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from fedlens.report.wording import count, percent
 from fedlens.review.contract import Case, Choice, Reason, State
+from fedlens.review.model.need import USUAL
 
 NONE_OF_THEM = "none of the classes"
 NOVEL = 0.95
 """A novelty from which a page says that the image is unlike those that the model was checked with."""
+FAINT = 0.35
+"""Share of the colour scale below which a map is said to be faint, so that it is not overlooked."""
 TELLING = 0.5
 """A signal from which it is named among the reasons why a case needs a person."""
 
@@ -123,6 +126,22 @@ def agreement_words(overlap: float, share: float) -> str:
         f"The two methods {word}: of the pixels that either counts among its top "
         f"{percent(share, 0)}, {percent(overlap, 0)} are in both (by chance {percent(chance, 0)})."
     )
+
+
+def faint_words(share: float) -> str:
+    """Return that a map is faint, or nothing where it is not.
+
+    Args:
+        share: of the colour scale that its strongest pixel reaches.
+    """
+    if share >= FAINT:
+        return ""
+    return f"A faint map: its strongest pixel reaches {chance(share)} of the scale."
+
+
+def percentile_of(signal: float) -> float:
+    """Return the novelty that a signal of novelty stands for: the least one, where it is 0."""
+    return USUAL + (1 - USUAL) * signal
 
 
 def novelty_words(novelty: float) -> str:

@@ -77,8 +77,13 @@
       event.target.blur();
       return;
     }
-    if (typing(event.target) || event.key.length !== 1 || !keysOn()) return;
     const open = find("dialog[open]");
+    if (event.key === "Enter" && !open && event.target === document.body) {
+      const form = find("form.decide"); // Enter on the page itself sends what is chosen, or says what is not
+      if (form) form.requestSubmit();
+      return;
+    }
+    if (typing(event.target) || event.key.length !== 1 || !keysOn()) return;
     const done = event.key === "?" ? help() : open ? false : obey(event.key.toLowerCase());
     if (done) event.preventDefault();
   });
@@ -114,6 +119,7 @@
       if ("value" in shown) shown.value = String(percent);
       else shown.textContent = `${percent} %`;
     }
+    for (const note of all("[data-maps-off]")) note.hidden = percent > 0;
   });
 
   document.addEventListener("click", (event) => {
