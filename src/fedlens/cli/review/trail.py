@@ -21,6 +21,7 @@ from fedlens.cli.review.app import (
 )
 from fedlens.errors import RunError
 from fedlens.files import atomic_writer, read_bytes, write_bytes
+from fedlens.report.wording import count
 
 if TYPE_CHECKING:
     from fedlens.review.store import PublicKey
@@ -225,6 +226,8 @@ def key(
         markup=False,
         soft_wrap=True,
     )
+    if public is not None:
+        out.print(f"Its public half is in {public}.", highlight=False, markup=False, soft_wrap=True)
 
 
 def _public(path: Path) -> "PublicKey":
@@ -248,7 +251,8 @@ def _show(found: "Verification", json: bool) -> None:
             soft_wrap=True,
         )
         return
-    errors.print(f"The chain is NOT valid: {len(found.findings):,} findings.", style="red")
+    many = count(len(found.findings), "finding")
+    errors.print(f"The chain is NOT valid: {many}.", style="red")
     for finding in found.findings[:MOST_SHOWN]:
         errors.print(f"- {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
     if len(found.findings) > MOST_SHOWN:

@@ -47,6 +47,9 @@ def record_words(console: Console, record: Record) -> str:
         return f"said {label} before seeing the prediction"
     if record.kind == trail.REVEALED:
         return f"{said}{_maps_in_words(content)}"
+    if record.kind == trail.CASES_ADDED:
+        came = content.get("cases")
+        return f"{said}: {len(came):,}" if isinstance(came, list) else said
     if record.kind == trail.UNDONE:
         said = f"took back the decision in record {content.get('record')}"
     if record.kind in (trail.PERSON_ADDED, trail.PERSON_CHANGED):

@@ -44,7 +44,8 @@ def show(request: Request, console: ConsoleOf, person: Reader) -> Response:
         "insight.html.j2",
         some=bool(rows),
         figures=key_figures(rows),
-        agreement=agreement_words(insight.agreement(rows)),
+        agreement=agreement_words(agreed := insight.agreement(rows)),
+        labelled_first=agreed.before.of > 0,
         classes=rate_table(
             "How often answers of each class were overridden.",
             "Predicted",

@@ -1,5 +1,6 @@
 """The model under review: what it is, how often it is wrong, and what its confidence is worth."""
 
+import math
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -99,8 +100,10 @@ def privacy_words(subject: Subject) -> str:
             "It was trained without differential privacy: nothing limits what the weights, or an "
             "explanation, may tell of a single training image."
         )
+    # Rounded up: never less than what was spent.
+    epsilon = math.ceil(1000 * float(spent["epsilon"]) - 1e-9) / 1000
     return (
-        f"Epsilon {spent.get('epsilon')} at delta {spent.get('delta')}; the unit is one "
+        f"Epsilon {epsilon:g} at delta {spent.get('delta')}; the unit is one "
         f"{spent.get('unit')}, neighbouring sets differ by {spent.get('relation')}."
     )
 
@@ -121,11 +124,13 @@ def calibration_words(console: Console) -> str:
     if found is None:
         return ""
     number = int(found.after_mass.counts.sum())
+    line = "On the dashed line, an answer given with 80 % is right 8 times in 10."
+    if console.card is not None:  # which has the numbers, of bins of equal width
+        return f"{number:,} test images, each dot as many of them. {line}"
     return (
         f"On {number:,} test images, confidence was off by {percent(found.before_mass.error, 1)} on "
         f"average before it was set right, and by {percent(found.after_mass.error, 1)} after "
-        "(expected calibration error, bins of equal numbers). On the dashed line, an answer given "
-        "with 80 % is right 8 times in 10."
+        f"(expected calibration error, bins of equal numbers). {line}"
     )
 
 
