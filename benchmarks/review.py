@@ -37,7 +37,9 @@ from PIL import Image
 from results import report, start_on_one_thread
 
 from fedlens import explain, load_run
+from fedlens.cli.review.app import account
 from fedlens.review.contract import Actor, Choice, Decision, NewCase, Reason, Role
+from fedlens.review.model import image_digest
 from fedlens.review.store import ReviewKey, open_store
 
 COMMAND = [sys.executable, "-c", "from fedlens.cli import main; main()", "review"]
@@ -195,16 +197,23 @@ def console(run: Path, url: str) -> Iterator[str]:
         process.wait()
 
 
-def fill(url: str, count: int, classes: int) -> None:
-    """Put ``count`` decided cases and 1,000 open ones into a store, as people would."""
+def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
+    """Put ``count`` decided cases, and one open one for each of ``images``, into a store.
+
+    Every decision is one that a person would make: claimed, then recorded. The first open case is in
+    the hands of whoever runs this.
+    """
     random = np.random.default_rng(0)
     store = open_store(url, ReviewKey.load())
     lead = Actor("filler", Role.LEAD)
-    probabilities = random.dirichlet(np.full(classes, 0.3), count + 1000)
+    probabilities = random.dirichlet(np.full(classes, 0.3), count + len(images))
+    digests = [f"{number:064x}" for number in range(count)] + [image_digest(one) for one in images]
+    sources = [f"folder/{number}.png" for number in range(count)]
+    sources += [f"test/{number}" for number in range(len(images))]
     new = [
         NewCase(
-            digest=f"{number:064x}",
-            source=f"test/{number}",
+            digest=digests[number],
+            source=sources[number],
             predicted=int(row.argmax()),
             probabilities=tuple(float(value) for value in row / row.sum()),
             need=float(1 - row.max()),
@@ -213,7 +222,7 @@ def fill(url: str, count: int, classes: int) -> None:
         for number, row in enumerate(probabilities)
     ]
     numbers = store.queue.add(new, lead)
-    reviewers = [Actor(f"reviewer {n}", Role.REVIEWER) for n in range(16)]
+    reviewers = [Actor(f"reviewer {n}", Role.REVIEWER) for n in range(32)]
 
     def decide(part: int) -> None:
         me = reviewers[part]
@@ -234,6 +243,7 @@ def fill(url: str, count: int, classes: int) -> None:
 
     with ThreadPoolExecutor(len(reviewers)) as pool:
         list(pool.map(decide, range(len(reviewers))))
+    store.queue.claim(Actor(account(), Role.LEAD), numbers[count])
     store.close()
 
 
@@ -241,24 +251,23 @@ def pages(link: str, case: int) -> dict[str, float]:
     """Return the medians over 30 of the queue's and a case's page, in milliseconds."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
 
-    def get(path: str, method: str = "GET", cookie: str = "") -> http.client.HTTPResponse:
-        headers = {"Cookie": cookie, "Origin": f"http://127.0.0.1:{PORT}", "Sec-Fetch-Site": "none"}
-        connection.request(method, path, headers=headers)
+    def get(path: str, cookie: str = "") -> tuple[http.client.HTTPResponse, bytes]:
+        connection.request("GET", path, headers={"Cookie": cookie, "Sec-Fetch-Site": "none"})
         answer = connection.getresponse()
-        answer.read()
-        return answer
+        return answer, answer.read()
 
-    answer = get(link)
+    answer, _ = get(link)
     cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
     found = {}
-    for name, path in (("queue_page_ms", "/"), ("case_page_ms", f"/cases/{case}")):
+    asked = (("queue_page_ms", "/", b"Queue"), ("case_page_ms", f"/cases/{case}", b"map.png"))
+    for name, path, holds in asked:
         times = []
         for _ in range(33):
             begin = time.perf_counter()
-            answer = get(path, cookie=cookie)
+            answer, page = get(path, cookie)
             times.append(1000 * (time.perf_counter() - begin))
-            if answer.status != 200:
-                sys.exit(f"{path} answered {answer.status}.")
+            if answer.status != 200 or holds not in page:
+                sys.exit(f"{path} answered {answer.status}, without {holds!r}.")
         found[name] = round(statistics.median(times[3:]), 1)
         found[name.replace("_ms", "_p95_ms")] = round(sorted(times[3:])[28], 1)
     return found
@@ -270,15 +279,22 @@ def timed(work: Callable[[], object]) -> float:
     return round(time.perf_counter() - begin, 1)
 
 
-def full_store(run: Path, url: str, decisions: int, classes: int) -> dict[str, Any]:
-    taken = timed(lambda: fill(url, decisions, classes))
+def full_store(
+    run: Path, folder: Path, decisions: int, images: torch.Tensor, classes: int
+) -> dict[str, Any]:
+    """Measure a store of ``decisions``; one that an earlier run left in ``folder`` is used again."""
+    file, taken = folder / f"full-{decisions}.sqlite", folder / f"full-{decisions}.seconds"
+    url = f"sqlite:///{file}"
+    if not taken.exists():
+        file.unlink(missing_ok=True)
+        taken.write_text(str(timed(lambda: fill(url, decisions, images, classes))))
     with console(run, url) as link:
         found = pages(link, decisions + 1)
     verify = [*COMMAND, "verify", url]
     seconds = timed(lambda: subprocess.run(verify, check=True, stdout=subprocess.DEVNULL))
     return {
         "decisions": decisions,
-        "decisions_per_second": round(decisions / taken, 1),
+        "decisions_per_second": round(decisions / float(taken.read_text()), 1),
         **found,
         "verify_seconds": seconds,
     }
@@ -290,6 +306,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--decisions", type=int, default=100_000)
+    parser.add_argument("--keep", type=Path, help="folder in which the full store is kept")
+    parser.add_argument("--only-store", action="store_true", help="measure the full store alone")
     parser.add_argument("--bare", type=float, help="only this process's bare rate, for so long")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -300,21 +318,26 @@ def main() -> None:
     opened = load_run(chosen.run)
     images = (opened.parts[0] if opened.parts else opened).dataset.test.images
     files = pictures(images[:1000])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(chosen.keep or temporary)
+        folder.mkdir(exist_ok=True)
         os.environ["FEDLENS_REVIEW_KEY"] = f"{folder}/review.key"
-        url = f"sqlite:///{folder}/review.sqlite"
+        url = f"sqlite:///{temporary}/review.sqlite"
         adding = [*COMMAND, "token", "add", url, "benchmark"]
         token = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
-        result: dict[str, Any] = bare_rates(chosen.run, 15)
-        with console(chosen.run, url):
-            result |= latency(token, files, chosen.requests)
-            result |= load(token, files, 8, chosen.seconds)
-        for cores in ("one_core", "all_cores"):
-            rate = result[f"bare_per_second_{cores}"]
-            result[f"load_over_bare_{cores}"] = round(result["load_per_second"] / rate, 2)
+        result: dict[str, Any] = {}
+        if not chosen.only_store:
+            result |= bare_rates(chosen.run, 15)
+            with console(chosen.run, url):
+                result |= latency(token, files, chosen.requests)
+                result |= load(token, files, 8, chosen.seconds)
+            for cores in ("one_core", "all_cores"):
+                rate = result[f"bare_per_second_{cores}"]
+                result[f"load_over_bare_{cores}"] = round(result["load_per_second"] / rate, 2)
         if chosen.decisions:
-            url = f"sqlite:///{folder}/full.sqlite"
-            result |= full_store(chosen.run, url, chosen.decisions, len(opened.class_names))
+            result |= full_store(
+                chosen.run, folder, chosen.decisions, images[:1000], len(opened.class_names)
+            )
     report("review", result, TARGETS, chosen.json, chosen.out)
 
 
