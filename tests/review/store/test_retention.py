@@ -18,6 +18,7 @@ from fedlens.review.store import Store
 from fedlens.review.store.anchors import kept_anchors
 from fedlens.review.store.exports import jsonl, verify_export
 from fedlens.review.store.retention import prune
+from fedlens.review.store.trail import PREDICTED
 from fedlens.review.store.verification import verify
 from reviewing import ANNA, BEN, LEAD, PASSWORD, Clock, new_case
 
@@ -79,6 +80,45 @@ def test_what_is_left_verifies_and_vouches_for_what_is_left(store: Store, clock:
     store.decisions.decide(BEN, Decision(2, Choice.ACCEPT))
     assert store.verify().valid
     assert verify_export(jsonl(store, LEAD), store.key.public).valid
+
+
+def test_an_answer_of_the_api_that_was_deferred_since_stays(store: Store, clock: Clock) -> None:
+    answered = [
+        store.queue.answer(
+            new_case(number, source="api", queued=False), ANNA, PREDICTED, {"logits": [0.5]}
+        )
+        for number in (50, 51)
+    ]
+    clock.now += 184 * DAY
+    store.decisions.decide(ANNA, Decision(answered[0], Choice.DEFER))
+    assert prune(store, LEAD) is not None
+    assert store.verify().findings == ()
+    assert store.queue.get(answered[0]).state is State.DEFERRED
+    with pytest.raises(NotFoundError):
+        store.queue.get(answered[1])
+    clock.now += 184 * DAY
+    assert prune(store, LEAD) is not None
+    assert store.verify().findings == ()
+
+
+def test_a_case_that_was_recorded_anew_and_then_goes(store: Store, clock: Clock) -> None:
+    """What brought it anew at the first pruning stays at the second, which takes its decision."""
+    store.queue.add([new_case(number) for number in range(3)], LEAD)
+    clock.now += 184 * DAY
+    store.queue.claim(ANNA, 1)
+    store.decisions.opened(ANNA, 1)
+    store.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    clock.now += 100 * DAY
+    assert prune(store, LEAD) is not None
+    clock.now += 100 * DAY
+    assert prune(store, LEAD) is not None
+    with pytest.raises(NotFoundError):
+        store.queue.get(1)
+    assert store.verify().findings == ()
+    assert verify_export(jsonl(store, LEAD), store.key.public).findings == ()
+    with store.database._writing.begin() as connection:  # what was not pruned is missed
+        connection.execute(text("DELETE FROM cases WHERE number = 2"))
+    assert {one.problem for one in store.verify().findings} == {"cases"}
 
 
 def test_pruning_twice_and_the_anchors_of_before(

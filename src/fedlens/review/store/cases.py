@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     bindparam,
-    case,
     func,
     or_,
     select,
@@ -35,6 +34,7 @@ from fedlens.review.contract import (
 )
 from fedlens.review.store.case_rows import COLUMNS, case_from, find_case, row_of, vouched
 from fedlens.review.store.chain import check_name
+from fedlens.review.store.leases import BACK, expire, expired, lease, renew
 from fedlens.review.store.rights import may_lead, must_lead, must_work
 from fedlens.review.store.switch import check_in_service
 from fedlens.review.store.tables import CASES, HEAD
@@ -47,7 +47,6 @@ from fedlens.review.store.trail import (
     Trail,
 )
 
-LEASE_SECONDS = 30 * 60
 BATCH = 200
 _NOTHING = Filters()
 
@@ -148,7 +147,7 @@ class Queue:
 
         def work(connection: Connection) -> Case | None:
             now = self.trail.clock()
-            _expire(connection, now)
+            expire(connection, now)
             wanted = [CASES.c.queued.is_(True), *_about(filters)]
             choices: tuple[tuple[ColumnElement[bool], ...], ...] = (
                 (CASES.c.assignee == actor.name, CASES.c.state == State.ASSIGNED),
@@ -163,7 +162,7 @@ class Queue:
                     .limit(1)
                 ).one_or_none()
                 if row is not None:
-                    return _lease(connection, row.number, actor.name, now)
+                    return lease(connection, row.number, actor.name, now)
             return None
 
         return self.database.write(work)
@@ -180,13 +179,13 @@ class Queue:
 
         def work(connection: Connection) -> Case:
             now = self.trail.clock()
-            _expire(connection, now)
+            expire(connection, now)
             row = find_case(connection, number)
             if row.state == State.DECIDED:
                 raise ConflictError(f"Case {number} is decided; undo the decision to change it.")
             if row.state == State.ASSIGNED and row.assignee != actor.name:
                 raise ConflictError(f"{row.assignee} is working case {number}; take another one.")
-            return _lease(connection, number, actor.name, now)
+            return lease(connection, number, actor.name, now)
 
         return self.database.write(work)
 
@@ -210,7 +209,7 @@ class Queue:
         check_name(reviewer)
 
         def work(connection: Connection) -> Case:
-            _expire(connection, self.trail.clock())
+            expire(connection, self.trail.clock())
             row = find_case(connection, number)
             if row.state == State.DECIDED:
                 raise ConflictError(f"Case {number} is decided; undo the decision to change it.")
@@ -238,7 +237,7 @@ class Queue:
         must_work(actor)
 
         def work(connection: Connection) -> Case:
-            _expire(connection, self.trail.clock())
+            expire(connection, self.trail.clock())
             row = find_case(connection, number)
             if row.state != State.ASSIGNED:
                 raise ConflictError(f"Nobody has case {number}, so that it cannot be given back.")
@@ -247,7 +246,7 @@ class Queue:
                     f"Case {number} is {row.assignee}'s to give back, or a lead's."
                 )
             self.trail.append(connection, RELEASED, actor, {"of": row.assignee}, number)
-            connection.execute(update(CASES).where(CASES.c.number == number).values(_BACK))
+            connection.execute(update(CASES).where(CASES.c.number == number).values(BACK))
             return case_from(find_case(connection, number))
 
         return self.database.write(work)
@@ -314,60 +313,11 @@ class Queue:
     def _give_back(self) -> None:
         """Give expired leases back; nothing is written where there are none."""
         now = self.trail.clock()
-        query = select(CASES.c.number).where(*_expired(now)).limit(1)
+        query = select(CASES.c.number).where(*expired(now)).limit(1)
         with self.database.read() as connection:
             if connection.execute(query).one_or_none() is None:
                 return
-        self.database.write(lambda connection: _expire(connection, now))
-
-
-_BACK: dict[Any, Any] = {
-    CASES.c.state: case(
-        (CASES.c.deferred_by.is_(None), str(State.OPEN)), else_=str(State.DEFERRED)
-    ),
-    CASES.c.assignee: CASES.c.deferred_by,
-    CASES.c.lease_until: None,
-}
-
-
-def give_back(connection: Connection, name: str) -> int:
-    """Give all cases back that a person has, within a write; return how many."""
-    theirs = (CASES.c.assignee == name, CASES.c.state == State.ASSIGNED)
-    return connection.execute(update(CASES).where(*theirs).values(_BACK)).rowcount
-
-
-def renew(connection: Connection, actor: Actor, number: int, now: float) -> bool:
-    """Renew a person's lease within a write; return whether the case is theirs."""
-    row = find_case(connection, number)
-    if row.state != State.ASSIGNED or row.assignee != actor.name:
-        return False
-    if row.lease_until is not None:  # what a lead assigned is theirs without an end
-        until = max(row.lease_until, now + LEASE_SECONDS)
-        connection.execute(update(CASES).where(CASES.c.number == number).values(lease_until=until))
-    return True
-
-
-def _lease(connection: Connection, number: int, name: str, now: float) -> Case:
-    row = find_case(connection, number)
-    for_ever = row.state == State.ASSIGNED and row.lease_until is None
-    connection.execute(
-        update(CASES)
-        .where(CASES.c.number == number)
-        .values(
-            state=State.ASSIGNED,
-            assignee=name,
-            lease_until=None if for_ever else now + LEASE_SECONDS,
-        )
-    )
-    return case_from(find_case(connection, number))
-
-
-def _expired(now: float) -> tuple[ColumnElement[bool], ...]:
-    return CASES.c.state == State.ASSIGNED, CASES.c.lease_until < now
-
-
-def _expire(connection: Connection, now: float) -> None:
-    connection.execute(update(CASES).where(*_expired(now)).values(_BACK))
+        self.database.write(lambda connection: expire(connection, now))
 
 
 _ADD_CASE = CASES.insert()

@@ -26,8 +26,8 @@ from fedlens.review.contract import (
     check_decision,
 )
 from fedlens.review.store.case_rows import case_from, find_case
-from fedlens.review.store.cases import LEASE_SECONDS, renew
 from fedlens.review.store.chain import in_seconds
+from fedlens.review.store.leases import LEASE_SECONDS, renew
 from fedlens.review.store.projection import decision_row
 from fedlens.review.store.rights import may_lead, must_work
 from fedlens.review.store.tables import CASES, DECISIONS, RECORDS

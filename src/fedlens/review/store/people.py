@@ -23,8 +23,8 @@ from fedlens.review.contract import (
     ReviewError,
     Role,
 )
-from fedlens.review.store.cases import give_back
 from fedlens.review.store.chain import canonical, check_name
+from fedlens.review.store.leases import give_back
 from fedlens.review.store.rights import may_lead, must_lead
 from fedlens.review.store.sessions import Sessions, folded_name, secret_digest
 from fedlens.review.store.tables import PEOPLE, SESSIONS

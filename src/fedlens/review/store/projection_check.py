@@ -26,6 +26,7 @@ from fedlens.review.store.trail import (
     PERSON_ADDED,
     PERSON_CHANGED,
     PREDICTED,
+    PRUNED,
     RECORD_COLUMNS,
     UNDONE,
     record_from,
@@ -139,6 +140,7 @@ def _check_cases(connection: Connection, findings: Findings) -> None:
         .where(RECORDS.c.kind.in_((CASES_ADDED, PREDICTED, EXPLAINED)))
         .order_by(RECORDS.c.sequence),
     )
+    gone = _pruned_cases(connection)
     rows = _stream(connection, select(CASES).order_by(CASES.c.record, CASES.c.number))
     groups: Iterator[tuple[int, Iterator[Any]]] = groupby(rows, key=_brought_by)
     group = next(groups, None)
@@ -153,6 +155,8 @@ def _check_cases(connection: Connection, findings: Findings) -> None:
             group = next(groups, None)
         for number, said in told.items():
             row = there.pop(number, None)
+            if row is None and number in gone:
+                continue
             if row is None:
                 findings.add(
                     record.sequence,
@@ -169,6 +173,17 @@ def _check_cases(connection: Connection, findings: Findings) -> None:
     while group is not None:
         _nobody_vouches(group[1], findings)
         group = next(groups, None)
+
+
+def _pruned_cases(connection: Connection) -> set[int]:
+    """Return the cases that went with their decision, though a record that stays tells of them."""
+    query = select(RECORDS.c.content).where(RECORDS.c.kind == PRUNED)
+    gone: set[int] = set()
+    for (text,) in _stream(connection, query):
+        numbers = _content(text).get("cases")
+        if isinstance(numbers, list):
+            gone.update(one for one in numbers if isinstance(one, int))
+    return gone
 
 
 def _brought_by(row: Any) -> int:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SHORTEST_DAYS = 183
 """Six months, which the EU AI Act (Art. 19, 26) asks for at least."""
 _DAY = 86_400
+_NUMBERS = 5000  # of cases, in one record
 _STREAM = {"yield_per": 1000}
 
 
@@ -110,7 +111,13 @@ def _prune(
     trail = store.trail
     seals, first, digest = _seals(connection, last)
     gone = select(DECISIONS.c.sequence).where(DECISIONS.c.sequence <= last)
-    connection.execute(delete(CASES).where(CASES.c.decision.in_(gone)))
+    decided = CASES.c.decision.in_(gone)
+    # recorded anew at an earlier pruning: that record stays, and still tells of them
+    told_of = select(CASES.c.number).where(decided, CASES.c.record > last)
+    numbers = list(connection.execute(told_of.order_by(CASES.c.number)).scalars())
+    for start in range(0, len(numbers), _NUMBERS):
+        trail.append(connection, PRUNED, actor, {"cases": numbers[start : start + _NUMBERS]})
+    connection.execute(delete(CASES).where(decided))
     # a case whose deferral goes is open again
     connection.execute(
         update(CASES)
@@ -122,9 +129,15 @@ def _prune(
         .where(CASES.c.deferred_by.is_not(None), _deferral_goes(last))
         .values(deferred_by=None)
     )
+    stays = select(DECISIONS.c.sequence).where(
+        DECISIONS.c.case == CASES.c.number, DECISIONS.c.sequence > last
+    )
     connection.execute(
         delete(CASES).where(
-            CASES.c.queued.is_(False), CASES.c.record <= last, CASES.c.decision.is_(None)
+            CASES.c.queued.is_(False),
+            CASES.c.record <= last,
+            CASES.c.decision.is_(None),
+            ~stays.exists(),  # such as one that was deferred since
         )
     )
     connection.execute(delete(DECISIONS).where(DECISIONS.c.sequence <= last))
