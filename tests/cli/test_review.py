@@ -232,3 +232,32 @@ def test_a_console_is_served_lets_one_in_and_stops_without_a_trace_left_open(
     assert "Traceback" not in process.stdout.read()
     done = fedlens("review", "verify", f"sqlite:///{tmp_path / 'served.sqlite'}")
     assert "chain valid" in done.stdout, done.stderr
+
+
+def test_a_port_in_use_is_said_before_the_work(run: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = fedlens("review", "serve", run, "--demo", "--port", taken.getsockname()[1])
+    assert done.returncode == 2
+    assert "choose another port" in done.stderr
+    assert "Learning" not in done.stdout
+
+
+def test_pictures_that_cannot_be_read_are_named_and_counted(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    (folder / "deeper").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = ("--port", port, "--database", f"sqlite:///{tmp_path / 'folder.sqlite'}")
+    done = fedlens("review", "serve", run, "--images", folder, *url)
+    assert done.returncode == 2
+    assert f"There are no images in {folder}" in done.stderr
+    for number in range(7):
+        (folder / "deeper" / f"{number}.png").write_bytes(b"GIF89a")
+    done = fedlens("review", "serve", run, "--images", folder, *url)
+    assert done.returncode == 2
+    assert "Left out: deeper/0.png: " in done.stderr and "deeper/5.png" not in done.stderr
+    assert "Left out: two more like these." in done.stderr
+    assert f"None of the images in {folder} can be read" in done.stderr

@@ -10,6 +10,7 @@ from fedlens.cli.display import errors, watching
 from fedlens.cli.review.app import operator
 from fedlens.errors import FedlensError
 from fedlens.experiment.modes import Event
+from fedlens.report.wording import count
 
 if TYPE_CHECKING:
     from fedlens.review.web.console import Console
@@ -47,7 +48,8 @@ def fill(console: "Console", folder: Path | None, first: int | None) -> None:
     for sentence in left_out[:NAMED]:
         errors.print(f"Left out: {sentence}", style="yellow", markup=False, soft_wrap=True)
     if len(left_out) > NAMED:
-        errors.print(f"Left out: {len(left_out) - NAMED:,} more like these.", style="yellow")
+        more = count(len(left_out) - NAMED, "more", "more")
+        errors.print(f"Left out: {more} like these.", style="yellow", highlight=False)
     if added == 0:
         if folder is None:
             raise ReviewError("There are no images to review.")
