@@ -80,7 +80,9 @@ def test_a_password_that_cannot_be_one(store: Store, password: str) -> None:
         store.people.add("Anna", password, Role.REVIEWER, LEAD)
 
 
-@pytest.mark.parametrize("name", ["", " a", "a" * 65, "a\nb", "a\x00", "unknown", "\u202eanna"])
+@pytest.mark.parametrize(
+    "name", ["", " a", "a" * 65, "a\nb", "a\x00", "unknown", "\u202eanna", "Command line (root)"]
+)
 def test_a_name_that_cannot_be_one(store: Store, name: str) -> None:
     with pytest.raises(ReviewError):
         store.people.add(name, PASSWORD, Role.REVIEWER, LEAD)

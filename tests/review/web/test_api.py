@@ -298,6 +298,8 @@ def test_nobody_decides_before_they_have_labelled(
     assert {(one.status_code, one.text) for one in answers} == {(403, answers[0].text)}
     kept.decisions.reveal(actor, number, {})
     assert program.post("/v1/decisions", json={"case": number, "choice": "accept"}).is_success
+    (record,) = kept.decisions.recent(actor)
+    assert record.content["evidence"]["model"]["weights"] == subject.digest
 
 
 def test_somebody_elses_case_is_not_decided(program: TestClient, kept: Store, subject: Subject):

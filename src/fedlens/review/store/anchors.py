@@ -117,8 +117,9 @@ def kept_anchors(key: ReviewKey, store: str | None = None) -> list[Head]:
 
 def newest_kept(key: ReviewKey, store: str) -> Head | None:
     """Return the newest anchor of a store that is kept beside the key and truly signed, or None."""
-    kept = [anchor for anchor in kept_anchors(key, store) if anchor.holds(key.public, PURPOSE)]
-    return max(kept, key=lambda anchor: anchor.count, default=None)
+    # the newest first: over the years there are many, and each signature takes a while
+    kept = sorted(kept_anchors(key, store), key=lambda anchor: anchor.count, reverse=True)
+    return next((anchor for anchor in kept if anchor.holds(key.public, PURPOSE)), None)
 
 
 def read_anchors(path: Path) -> list[Head]:

@@ -40,6 +40,8 @@ LONGEST_PASSWORD = 1024
 TOKEN_PREFIX = "fedlens_"
 UNKNOWN = Actor("unknown", Role.REVIEWER)
 """Who a refused sign-in is by when the name is nobody's: what was typed may be a password."""
+COMMAND_LINE = "command line"
+"""What no name begins with: in the trail it is whoever runs a command, and not the person so called."""
 _AT_ONCE = 2  # each hash takes 64 MiB
 
 
@@ -229,8 +231,9 @@ class People:
     def _add(self, name: str, secret: str, role: Role, by: Actor, *, token: bool) -> Person:
         must_lead(by, "adds people and tokens")
         name = unicodedata.normalize("NFC", check_name(name))
-        if folded_name(name) == UNKNOWN.name:
-            raise ReviewError(f"'{name}' stands for those who are not known; choose another name.")
+        folded_given = folded_name(name)
+        if folded_given == UNKNOWN.name or folded_given.startswith(COMMAND_LINE):
+            raise ReviewError(f"'{name}' stands for somebody else in the trail; choose another name.")
         now = self.trail.clock()
 
         def work(connection: Connection) -> Person:

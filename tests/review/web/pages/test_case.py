@@ -45,6 +45,18 @@ def test_a_label_is_blind_once(reviewer, revealed: int):
     assert reviewer.kinds(revealed).count("labelled-blind") == 1
 
 
+def test_who_saw_what_another_decided_labels_it_blind_no_more(reviewer, lead, auditor, revealed):
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    sequence = reviewer.store.queue.get(revealed).decision
+    for who in (auditor, lead, lead):
+        assert "The model's answer" in who.get(f"/cases/{revealed}")
+    seen = [one.actor for one in lead.records(revealed) if one.kind == "revealed"]
+    assert seen == ["reviewer", "lead"]
+    lead.post(f"/undo/{sequence}")
+    lead.post(f"/cases/{revealed}/assign", to="lead")
+    lead.post(f"/cases/{revealed}/label", status=409, label="3")
+
+
 def test_who_cannot_tell_leaves_no_label_and_a_word_of_it(reviewer):
     case = reviewer.take_next()
     reviewer.post(f"/cases/{case}/label", status=400)

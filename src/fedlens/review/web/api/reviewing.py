@@ -63,7 +63,7 @@ def decide(
         text=body.text,
         misleading=body.misleading,
         displayed={"through": "api", **shown},
-        evidence=evidence,
+        evidence=evidence or _of_the_queue(console, found),
     )
     return record_answer(console.store.decisions.decide(person.actor, decision))
 
@@ -82,6 +82,15 @@ def model(console: ConsoleOf, person: Signed) -> ModelAnswer:
     """Show the model under review."""
     stopped = console.store.switch.state() is not None
     return model_answer(console.examiner, console.fingerprint, stopped)
+
+
+def _of_the_queue(console: Console, found: Case) -> dict[str, Any]:
+    return {
+        "model": dict(console.examiner.identity),
+        "predicted": found.predicted,
+        "probabilities": list(found.probabilities),
+        "explanation": None,
+    }
 
 
 def _withheld(console: Console, person: Person, found: Case) -> bool:

@@ -17,6 +17,7 @@ from fedlens.review.contract import (
     Person,
     Reason,
     ReviewError,
+    Role,
     State,
 )
 from fedlens.review.model import Explained
@@ -180,7 +181,7 @@ def _page(
         maps, no_maps, stopped = _maps(console, case, asked)
         if maps and image is not None and request.query_params.get("neighbours") == "yes":
             near = neighbours(console, image)
-        if may.mine and not stopped:
+        if (may.mine and not stopped) or _no_longer_blind(console, person, case, may):
             _record_display(console, person, case, displayed(case, asked, maps, near), may)
     elif may.mine and image is not None:
         prepare(console, case, image, asked)
@@ -209,6 +210,15 @@ def _page(
         after=after_view(console, person, request.query_params.get("after", "")),
         undone=bool(request.query_params.get("undone")) and may.mine and case.decision is None,
     )
+
+
+def _no_longer_blind(console: Console, person: Person, case: Case, may: Access) -> bool:
+    """Return whether a label of ``person`` would be blind, were it not for what they see now.
+
+    Whoever looks at what another person decided may be given the case, once that was undone.
+    """
+    works = person.role is not Role.AUDITOR and case.state is State.DECIDED
+    return works and console.policy.blind_first and may.work.revealed is None
 
 
 def _record_display(
