@@ -15,6 +15,7 @@ import typer
 from fedlens.cli.display import errors, out, watching
 from fedlens.cli.options import RunPath
 from fedlens.cli.review.app import KeyFile, account, address_of, check_installed, operator
+from fedlens.cli.review.continuing import check_same_model
 from fedlens.cli.review.filling import fill, warming
 from fedlens.cli.review.naming import naming
 from fedlens.errors import RunError
@@ -142,6 +143,7 @@ def serve(
             console = Console(store, examiner, subject, source, policy, secret.public.fingerprint)
             with _told("Writing the model card"):
                 console = replace(console, card=card_of(opened, examiner, policy.oversight))
+            check_same_model(store, subject.digest)
             if demo or images is not None:
                 fill(console, images, first)
             _record_start(console)
