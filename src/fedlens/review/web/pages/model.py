@@ -126,7 +126,7 @@ def calibration_words(console: Console) -> str:
     number = int(found.after_mass.counts.sum())
     line = "On the dashed line, an answer given with 80 % is right 8 times in 10."
     if console.card is not None:  # which has the numbers, of bins of equal width
-        return f"{number:,} test images, each dot as many of them. {line}"
+        return f"{number:,} test images in groups of equal size, a dot each. {line}"
     return (
         f"On {number:,} test images, confidence was off by {percent(found.before_mass.error, 1)} on "
         f"average before it was set right, and by {percent(found.after_mass.error, 1)} after "
