@@ -103,6 +103,12 @@ def test_an_untouched_trail_is_valid_and_an_auditor_needs_no_secret(
     assert not key.exists(), "to verify makes no key"
 
 
+def test_to_verify_makes_no_key(store: str, key: Path) -> None:
+    key.unlink()
+    refused(fedlens("review", "verify", store), "There is no key", "public key")
+    assert not key.exists()
+
+
 def test_a_record_tampered_with_by_hand_is_named(store: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "review.sqlite") as connection:
         changed = connection.execute(

@@ -81,7 +81,7 @@ def verify(
     given = [anchor for path in anchors or [] for anchor in read_anchors(path)]
     kept: list[Head] = []
     if public_key is None:
-        secret = ReviewKey.load(key)
+        secret = ReviewKey.load(key, make=False)
         public = secret.public
         kept = kept_anchors(secret)
     else:

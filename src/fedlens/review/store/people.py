@@ -233,7 +233,9 @@ class People:
         name = unicodedata.normalize("NFC", check_name(name))
         folded_given = folded_name(name)
         if folded_given == UNKNOWN.name or folded_given.startswith(COMMAND_LINE):
-            raise ReviewError(f"'{name}' stands for somebody else in the trail; choose another name.")
+            raise ReviewError(
+                f"'{name}' stands for somebody else in the trail; choose another name."
+            )
         now = self.trail.clock()
 
         def work(connection: Connection) -> Person:

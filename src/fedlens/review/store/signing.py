@@ -78,17 +78,23 @@ class ReviewKey:
     _rows: bytes = field(repr=False)
 
     @classmethod
-    def load(cls, path: Path | None = None) -> "ReviewKey":
+    def load(cls, path: Path | None = None, *, make: bool = True) -> "ReviewKey":
         """Return the key; it is made, readable by its owner alone, when first asked for.
 
         Args:
             path: its file; by default the one that ``$FEDLENS_REVIEW_KEY`` names, or ``review.key``
                 in the user's configuration folder.
+            make: make it where there is none; else that is refused.
 
         Raises:
             ReviewError: the file cannot be made or read, is not a key, or anyone may read it.
         """
         path = path or _default_path()
+        if not make and not path.exists():
+            raise ReviewError(
+                f"There is no key {path} on this machine, so that nothing here was signed with it; "
+                "to verify what was signed elsewhere, give the public key from there."
+            )
         try:
             make_once(path, _new_key())
             open_to_all = path.stat().st_mode & ANYONE
