@@ -270,3 +270,13 @@ def test_an_address_that_is_no_number_is_no_page(lead):
 def test_what_is_refused_leads_back_to_the_case(reviewer, lead, revealed: int):
     answer = lead.post(f"/cases/{revealed}/take", status=409)
     assert f'href="/cases/{revealed}"' in answer.text
+
+
+def test_which_image_it_is_is_said_once_its_name_tells_nothing_any_more(
+    reviewer, console: Console, text_of
+):
+    case = reviewer.take_next()
+    source = console.store.queue.get(case).source
+    assert f"image {source}" not in text_of(reviewer.get(f"/cases/{case}"))
+    reviewer.post(f"/cases/{case}/label", label="3")
+    assert f"image {source}" in text_of(reviewer.get(f"/cases/{case}"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedlens.explain.metrics import top_overlap
 from fedlens.report.wording import decimal, percent
-from fedlens.review.contract import REASONS_IN_WORDS, Case
+from fedlens.review.contract import REASONS_IN_WORDS, SOURCE_API, Case
 from fedlens.review.web.pages import words
 from fedlens.review.web.pages.asked import Asked, map_address
 
@@ -121,6 +121,7 @@ class CaseView:
 
     number: int
     standing: str
+    source: str
     mine: bool
     takeable: bool
     revealed: bool
@@ -206,6 +207,8 @@ def case_view(
     return CaseView(
         number=case.number,
         standing=words.standing(case, me),
+        # The name of a file, or of the folder that it is in, may tell what is to be seen.
+        source=case.source if seen.revealed and case.source != SOURCE_API else "",
         mine=seen.mine,
         takeable=seen.takeable,
         revealed=seen.revealed,
