@@ -178,3 +178,17 @@ def test_markdown_shows_names_as_they_are() -> None:
         r"| a\|b | 1 |",
         r"| \<b\>\*x\*\</b\> new | 2 |",
     ]
+
+
+def test_a_card_that_travels_says_which_images_and_not_where_they_lay(
+    federated: ReportContent,
+) -> None:
+    environment = {**federated.environment, "dataset": {"checksum": "ab12" * 16}}
+    here = dataclasses.replace(
+        federated, dataset_source="/home/ada/patients", environment=environment
+    )
+    text = model_card(here).markdown()
+    assert "/home/ada" not in text
+    assert "(checksum ab12ab12ab12ab12)" in text
+    damaged = dataclasses.replace(here, environment={"dataset": "gone"})
+    assert "checksum" not in words(model_card(damaged), "Evaluation data")

@@ -197,9 +197,7 @@ def _metrics(content: ReportContent) -> list[str]:
 
 def _evaluation_data(content: ReportContent) -> list[str]:
     number = whole(int(content.seeds[0].test.examples))
-    found = [
-        f"All test figures are of {number} images of {content.dataset_name} ({_from(content)})."
-    ]
+    found = [f"All test figures are of {number} images of {content.dataset_name}{_which(content)}."]
     held_out = content.configuration.get("dataset", {}).get("hold_out") is not False
     found.append(
         "Training made no use of them."
@@ -366,8 +364,11 @@ def _caveats(content: ReportContent, known: Measured) -> list[str]:
     return found
 
 
-def _from(content: ReportContent) -> str:
-    return content.dataset_source or "source not known"
+def _which(content: ReportContent) -> str:
+    """Return which image set of that name it is; where it lay on somebody's disk is no one's matter."""
+    dataset = content.environment.get("dataset")
+    checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
+    return f" (checksum {checksum[:16]})" if isinstance(checksum, str) and checksum else ""
 
 
 def _interval(figures: Evaluation) -> tuple[float, float]:
