@@ -20,10 +20,11 @@ energy of the logits    0.91 (0.69)   0.91 (0.77)   0.93 (0.82)   0.79 (0.38)   
 ======================  ============  ============  ============  ============  ============
 
 (digits: those of scikit-learn; noise: uniform; shuffled, inverted, turned: the test images with their
-pixels in another order, their light inverted, a quarter turn.) The choice was made on these very images,
-and none was tuned: the first row may flatter itself by a point, and the relative Mahalanobis distance
-does as well, but needs labels and a share of the images to find its matrices on. References from the
-training images in place of the validation images gave the same areas to 0.01 (at the tenth nearest).
+pixels in another order, their light inverted, a quarter turn.) The choice was made on these very
+images, and none was tuned: the first row may flatter itself by a point. The relative Mahalanobis
+distance does as well, but needs labels and a share of the images to find its matrices on. References
+from the training images in place of the validation images gave the same areas to 0.01 (at the tenth
+nearest).
 """
 
 from collections.abc import Iterator
