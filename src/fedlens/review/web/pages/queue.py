@@ -184,8 +184,8 @@ def next_address(console: Console, person: Person, after: int | None = None) -> 
 
 
 def shows_predicted(console: Console, person: Person) -> bool:
-    """Return whether the list may say what is predicted: not to whoever is to label blind."""
-    return not (console.policy.blind_first and person.role is Role.REVIEWER)
+    """Return whether the list may say what is predicted: not to whoever may come to label blind."""
+    return not console.policy.blind_first or person.role is Role.AUDITOR
 
 
 def _signals(predicted_shown: bool) -> Mapping[str, tuple[str, str]]:
