@@ -118,21 +118,6 @@ def _title(run: Run, dataset: ImageDataset, clients: int) -> str:
     return f"{network}, trained together by {clients} clients"
 
 
-def privacy_spending(run: Run) -> PrivacySpending | None:
-    """Return what a run (the first of several seeds) promised and spent; None without privacy.
-
-    Raises:
-        RunError: its privacy ledger is gone, was changed, or is of another run.
-        DataError: its image set is gone or has changed.
-    """
-    part = run.parts[0] if run.parts else run
-    if not private(part.config):
-        return None
-    federated = part.config.mode == "federated"
-    clients = partition_of(part.config, part.dataset) if federated else None
-    return _spending(part, part.dataset, clients)
-
-
 def _spending(run: Run, dataset: ImageDataset, clients: Partition | None) -> PrivacySpending:
     """Replay a run's ledger."""
     ledger = Ledger.open(RunDirectory(run.path).ledger_file)

@@ -48,8 +48,9 @@ class StoppedError(ReviewError):
 class Role(StrEnum):
     """What a person may do.
 
-    A reviewer works cases. A lead also assigns them, stops the model, sees insight and keeps people.
-    An auditor reads everything (trail, insight, model) and changes nothing.
+    A reviewer works cases and may stop the model. A lead also assigns cases, puts the model back into
+    service, sees insight and keeps people. An auditor reads everything (trail, insight, model) and
+    changes nothing.
     """
 
     REVIEWER = "reviewer"
@@ -206,7 +207,7 @@ class Decision:
         misleading: the explanation is flagged as misleading.
         displayed: what the person had before them: plain JSON, such as ``{"method": ..., "opacity":
             ..., "map": digest, "contrast": ..., "revealed": true}``.
-        evidence: what the model said, plain JSON (see :meth:`~fedlens.review.model` ``evidence``):
+        evidence: what the model said, plain JSON (see ``Examiner.evidence``):
             identity of the model, preprocessing, logits, probabilities, explanation with all its
             parameters and the digest of its map, badges.
     """

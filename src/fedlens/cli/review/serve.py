@@ -106,8 +106,11 @@ def serve(
         --name review.example.org --certificate review.pem --certificate-key review.key
     """
     check_installed()
-    from fedlens.cli.review.reviewed import card_of, subject_of
+    from fedlens.cli.review.reviewed import subject_of
+    from fedlens.experiment.reporting import report_content
+    from fedlens.report.model_card import model_card
     from fedlens.review.model import Examiner
+    from fedlens.review.model.measuring import measured
     from fedlens.review.store import ReviewKey, open_store
     from fedlens.review.web.app import create_app
     from fedlens.review.web.console import LOOPBACK_HOSTS, Console, Policy
@@ -118,32 +121,29 @@ def serve(
     if demo and images is not None:
         raise RunError("--demo reviews the test images and --images a folder: choose one.")
     called = naming(host, port, name or [], certificate=certificate is not None, proxy=behind_proxy)
-    check_place(
-        host,
-        certificate,
-        certificate_key,
-        secure=certificate is not None or behind_proxy,
-        port=port,
-    )
+    secure = certificate is not None or behind_proxy
+    check_place(host, certificate, certificate_key, secure=secure, port=port)
     opened = load_run(run)
-    subject = subject_of(opened)
+    content = report_content(opened, explained=False)
+    subject = subject_of(opened, content)
     source = ImageSource(subject, images)
     policy = Policy(
         blind_first=blind_first,
         neighbours=neighbours,
-        secure_cookies=certificate is not None or behind_proxy,
+        secure_cookies=secure,
         hosts=(*LOOPBACK_HOSTS, *called.hosts),
     )
     secret = ReviewKey.load(key)
     store = open_store(address_of(database or str(run), must_exist=False), secret)
     try:
+        check_same_model(store, subject.digest)
         with _told("Learning how sure the model may be"):
             examiner = Examiner(subject, opened.path / "review")
         try:
             console = Console(store, examiner, subject, source, policy, secret.public.fingerprint)
             with _told("Writing the model card"):
-                console = replace(console, card=card_of(opened, examiner, policy.oversight))
-            check_same_model(store, subject.digest)
+                card = model_card(content, measured(examiner, policy.oversight))
+            console = replace(console, card=card)
             if demo or images is not None:
                 fill(console, images, first)
             _record_start(console)
@@ -173,13 +173,19 @@ def card(
         fedlens review card runs/first --out MODEL_CARD.md
     """
     check_installed()
-    from fedlens.cli.review.reviewed import card_of, subject_of
+    from fedlens.cli.review.reviewed import subject_of
+    from fedlens.experiment.reporting import report_content
+    from fedlens.report.model_card import model_card
     from fedlens.review.model import Examiner
+    from fedlens.review.model.measuring import measured
 
     opened = load_run(run)
-    subject = subject_of(opened)
-    with _told("Measuring how sure the model may be"), Examiner(subject) as examiner:
-        text = card_of(opened, examiner).markdown()
+    content = report_content(opened, explained=False)
+    with (
+        _told("Measuring how sure the model may be"),
+        Examiner(subject_of(opened, content)) as examiner,
+    ):
+        text = model_card(content, measured(examiner)).markdown()
     if out_ is None:
         sys.stdout.write(text)
         return

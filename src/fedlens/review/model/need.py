@@ -66,13 +66,6 @@ WEIGHTS: Mapping[str, float] = {
 }
 """Signal -> weight; they add up to 1."""
 
-SIGNALS_IN_WORDS: Mapping[str, str] = {
-    UNCERTAINTY: "The model is not sure",
-    NOVELTY: "The image looks unusual",
-    DISAGREEMENT: "Two explanations disagree",
-    WEAK_CLASS: "The model is worse at this class than at the others",
-}
-
 USUAL = 0.9
 """Percentile of the validation images up to which nothing is unusual."""
 

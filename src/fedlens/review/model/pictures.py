@@ -97,13 +97,6 @@ def legend(scale: float, *, signed: bool) -> list[tuple[float, str]]:
     return [(0.0, "0"), (0.5, f"{scale / 2:.3g}"), (1.0, f"≥ {top}")]
 
 
-def legend_words(*, signed: bool) -> tuple[str, str]:
-    """Return what the two ends of the legend mean, in words."""
-    if signed:
-        return "speaks against the class", "speaks for the class"
-    return "no evidence", "strong evidence"
-
-
 @cache
 def _colours() -> npt.NDArray[np.uint8]:
     colours: npt.NDArray[np.uint8] = np.rint(255 * EVIDENCE(np.arange(256))[:, :3]).astype(np.uint8)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fedlens.review.contract import Record, ReviewError
+from fedlens.review.contract import ReviewError
 from fedlens.review.store.signing import PublicKey, ReviewKey
 
 NOTHING = "0" * 64
@@ -119,20 +119,6 @@ def digest_of(
         f'"time":{json.dumps(time, ensure_ascii=False)}}}'
     )
     return hashlib.sha256(_bytes(text)).hexdigest()
-
-
-def digest_of_record(record: Record) -> str:
-    """Return the digest that a record should have."""
-    return digest_of(
-        record.sequence,
-        record.time,
-        record.kind,
-        record.actor,
-        record.role,
-        record.case,
-        canonical(dict(record.content)),
-        record.previous,
-    )
 
 
 def _bytes(text: str) -> bytes:

@@ -1,6 +1,8 @@
 """The people of the console and its API tokens, for leads; and everybody's own password."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -62,12 +64,12 @@ def change_role(
     request: Request, console: ConsoleOf, person: Lead, name: Text = "", role: Text = ""
 ) -> Response:
     """Give a person another role."""
-    try:
+
+    def work() -> None:
         _check_another(person, name)
         console.store.people.change(name, person.actor, role=_role(role))
-    except ReviewError as error:
-        return _page(request, console, error)
-    return RedirectResponse("/people?done=changed", 303)
+
+    return _settled(request, console, work, "changed")
 
 
 @router.post("/people/active")
@@ -75,12 +77,12 @@ def change_active(
     request: Request, console: ConsoleOf, person: Lead, name: Text = "", active: Text = ""
 ) -> Response:
     """Let a person sign in, or no more."""
-    try:
+
+    def work() -> None:
         _check_another(person, name)
         console.store.people.change(name, person.actor, active=active == "yes")
-    except ReviewError as error:
-        return _page(request, console, error)
-    return RedirectResponse("/people?done=changed", 303)
+
+    return _settled(request, console, work, "changed")
 
 
 @router.post("/people/password")
@@ -88,11 +90,9 @@ def set_password(
     request: Request, console: ConsoleOf, person: Lead, name: Text = "", password: Text = ""
 ) -> Response:
     """Give a person who forgot theirs another password; the trail says who did."""
-    try:
-        console.store.people.change(name, person.actor, password=password)
-    except ReviewError as error:
-        return _page(request, console, error)
-    return RedirectResponse("/people?done=changed", 303)
+    people = console.store.people
+    work = partial(people.change, name, person.actor, password=password)
+    return _settled(request, console, work, "changed")
 
 
 @router.post("/people/token")
@@ -119,11 +119,17 @@ def add_token(
 @router.post("/people/revoke")
 def revoke(request: Request, console: ConsoleOf, person: Lead, name: Text = "") -> Response:
     """Let an API token count no more."""
+    work = partial(console.store.people.revoke_token, name, person.actor)
+    return _settled(request, console, work, "revoked")
+
+
+def _settled(request: Request, console: Console, work: Callable[[], object], said: str) -> Response:
+    """Do what a form asks, and show the page of people with what was done, or with why it was not."""
     try:
-        console.store.people.revoke_token(name, person.actor)
+        work()
     except ReviewError as error:
         return _page(request, console, error)
-    return RedirectResponse("/people?done=revoked", 303)
+    return RedirectResponse(f"/people?done={said}", 303)
 
 
 @router.get("/password")

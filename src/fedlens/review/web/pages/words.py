@@ -29,12 +29,6 @@ STATES: Mapping[State, str] = {
     State.DECIDED: "decided",
 }
 
-CHOICES: Mapping[Choice, str] = {
-    Choice.ACCEPT: "accepted",
-    Choice.OVERRIDE: "overridden",
-    Choice.DEFER: "deferred",
-}
-
 
 def class_name(label: int | None, class_names: Sequence[str]) -> str:
     """Return the name of a class number; None and numbers that are no class are none of them."""
