@@ -116,7 +116,9 @@ def run_federated(job: Job, watch: Watcher) -> nn.Module:
         clip = float(tensors["clip_norm"]) if "clip_norm" in tensors else None
         state = ServerState(tensors["parameters"], _with_prefix(tensors, "memory."))
         rounds = rounds_from_tensor(tensors["client_rounds"])
-        resume_from = Checkpoint(number, state, tensors["buffers"], rounds, clip)
+        resume_from = Checkpoint(
+            number, state, tensors["buffers"], rounds, clip, tensors.get("average")
+        )
     watch(Event(0 if saved is None else saved[0], total, f"{len(clients)} clients, training"))
 
     store = ClientStore(directory.clients)
@@ -136,6 +138,7 @@ def run_federated(job: Job, watch: Watcher) -> nn.Module:
                 "client_rounds": rounds_as_tensor(checkpoint.client_rounds, len(clients)),
                 **memory,
                 **norms,
+                **({} if checkpoint.average is None else {"average": checkpoint.average}),
             },
             config,
         )
@@ -163,6 +166,7 @@ def run_federated(job: Job, watch: Watcher) -> nn.Module:
         faults=Faults(**config.faults.model_dump()),
         screening=Screening(config.federation.far_off, config.federation.far_off_factor),
         minimum_cohort=config.federation.minimum_cohort,
+        averaging=config.federation.averaging or 0.0,
         privacy=None if book is None else federated_privacy(config, job.accounts, book),
         client_store=store,
         resume_from=resume_from,

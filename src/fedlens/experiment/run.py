@@ -258,10 +258,11 @@ def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watc
 def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
     unit = "round" if "round" in history[-1] else "epoch"
     best = max(history, key=lambda line: line["validation"]["accuracy"] or 0)
+    last = history[-1].get("averaged") or history[-1]["validation"]  # of the model that is kept
     return {
         "test": test.to_json(),
         f"{unit}s": len(history),
-        "final_validation_accuracy": history[-1]["validation"]["accuracy"],
+        "final_validation_accuracy": last["accuracy"],
         f"best_{unit}": best[unit],
         "best_validation_accuracy": best["validation"]["accuracy"],
         "seconds": sum(line["seconds"] for line in history),

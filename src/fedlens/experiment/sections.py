@@ -90,6 +90,13 @@ class FederationSection(Section):
     minimum_cohort: int = Field(
         0, ge=0, description="usable updates below which a round is repeated"
     )
+    averaging: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of an average of the global models over the rounds, which is then the "
+        "model of the run",
+    )
     far_off: Literal["keep", "clip", "reject"] = Field(
         "keep", description="what is done with updates much longer than their round's median"
     )

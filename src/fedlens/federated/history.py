@@ -63,6 +63,7 @@ class RoundRecord:
         bytes_down, bytes_up: what the server sent and received, as raw floats.
         train_loss, train_accuracy: mean over the examples of the clients whose update was used.
         validation: figures of the new global model, or None without a validation set.
+        averaged: figures of the average of the global models, where rounds are averaged.
         clients: one record for each client whose update was used.
         left_out: the others.
         repeats: attempts at the round that returned too few updates, before this one.
@@ -85,6 +86,7 @@ class RoundRecord:
     mean_update_norm: float | None
     mean_cosine: float | None
     repeats: int = 0
+    averaged: Evaluation | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class RoundRecord:
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
             "validation": None if self.validation is None else self.validation.to_json(),
+            "averaged": None if self.averaged is None else self.averaged.to_json(),
             "clients": [asdict(client) for client in self.clients],
             "left_out": [asdict(client) for client in self.left_out],
             "repeats": self.repeats,

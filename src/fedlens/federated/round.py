@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fedlens.data.client import Client, label_counts
 from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update, weighted_mean
 from fedlens.federated.client import ClientReport, ClientTask, Workbench
@@ -16,12 +15,12 @@ from fedlens.federated.client_store import ClientStore
 from fedlens.federated.cohort import Plan, Planner
 from fedlens.federated.engines import Engine
 from fedlens.federated.faults import Screening, stretched
-from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence, mix_weighted
+from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence
 from fedlens.federated.privacy import Privacy
+from fedlens.federated.validation import Validation
 from fedlens.models.vector import FlatParameters
-from fedlens.training.evaluation import Evaluation, evaluate_logits
-from fedlens.training.loop import threads
-from fedlens.training.losses import Loss
+from fedlens.training.evaluation import Evaluation
+from fedlens.training.loop import share_kept, threads
 
 MOST_ATTEMPTS = 20  # at one round
 NOT_FINITE = "its update is not finite"
@@ -39,6 +38,7 @@ class Checkpoint:
         client_rounds: client number -> the round that wrote what it remembers; the vectors
             themselves are in the :class:`ClientStore`.
         clip_norm: of the next round, where client-level privacy has one.
+        average: the averaged parameters and buffers, as one vector, where rounds are averaged.
     """
 
     round: int
@@ -46,6 +46,7 @@ class Checkpoint:
     buffers: Tensor
     client_rounds: dict[int, int] = field(default_factory=dict)
     clip_norm: float | None = None
+    average: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,7 @@ class Rules:
         screening: what is done about updates that are far off.
         minimum_cohort: usable updates below which a round is repeated.
         privacy: what is done to hide examples or clients.
+        averaging: decay of the average over the rounds; 0 for none.
     """
 
     algorithm: Algorithm
@@ -82,36 +84,7 @@ class Rules:
     screening: Screening
     minimum_cohort: int
     privacy: Privacy
-
-
-class Validation:
-    """The held-out examples, and each client's measure on them."""
-
-    def __init__(self, held_out: Client | None, clients: Sequence[Client], loss: Loss) -> None:
-        """Name the examples (None for no measure), and the clients whose label mixes count."""
-        self._held_out = held_out
-        self._clients = clients
-        self._loss = loss
-        self._mixes: Tensor | None = None  # (K, L) label counts, once L is known
-
-    def evaluate(self, engine: Engine) -> Evaluation | None:
-        """Return the figures of the model that the engine's ``incoming`` holds."""
-        if self._held_out is None:
-            return None
-        outputs = engine.predict()
-        losses = self._loss(outputs, self._held_out.targets)
-        evaluation = evaluate_logits(outputs, self._held_out.targets, losses=losses)
-        if self._mixes is None:
-            self._mixes = label_counts(self._clients, len(evaluation.support))
-        return evaluation
-
-    def of_client(
-        self, client: int, evaluation: Evaluation | None
-    ) -> tuple[float | None, float | None]:
-        """Return (loss, accuracy) re-weighted to the client's own label mix."""
-        if evaluation is None or self._mixes is None:
-            return None, None
-        return mix_weighted(evaluation, self._mixes[client])
+    averaging: float = 0.0
 
 
 class Rounds:
@@ -155,11 +128,18 @@ class Rounds:
                 f"{', '.join(sorted(resume_from.state.memory)) or 'nothing'} beside the parameters, "
                 f"expected {', '.join(sorted(expected)) or 'nothing'}."
             )
+        averages = resume_from.average is not None
+        if resume_from.round and averages != (rules.averaging > 0):
+            raise ConfigError(
+                f"The checkpoint was made with{'' if averages else 'out'} an average over the rounds, "
+                f"but federation.averaging is {rules.averaging}; they belong to different federations."
+            )
         store.restore(resume_from.client_rounds)
         self.round = resume_from.round
         self._state = resume_from.state
         self._buffers = resume_from.buffers
         self._clip_norm = resume_from.clip_norm
+        self._average = resume_from.average
 
     def run(self, number: int, progress: Callable[[int, int], None]) -> RoundRecord | None:
         """Send, train, collect, aggregate, evaluate; return the record of it all.
@@ -216,6 +196,7 @@ class Rounds:
         trained = time.perf_counter()
         self._send()
         evaluation = self._validation.evaluate(self._engine)
+        averaged = self._measure_average(number) if self._rules.averaging else None
         now = time.perf_counter()
         used = collected.reports
         size = self._engine.incoming.element_size()
@@ -229,6 +210,7 @@ class Rounds:
             train_loss=_mean([r.train_loss for r in used], [r.examples for r in used]),
             train_accuracy=_mean([r.train_accuracy for r in used], [r.examples for r in used]),
             validation=evaluation,
+            averaged=averaged,
             clients=[
                 self._client_record(report, norm, cosine, evaluation)
                 for report, (norm, cosine) in zip(used, drift, strict=True)
@@ -243,15 +225,32 @@ class Rounds:
     def checkpoint(self) -> Checkpoint:
         """Return what the coming rounds depend on."""
         rounds = self._store.rounds
-        return Checkpoint(self.round, self._state, self._buffers, rounds, self._clip_norm)
+        return Checkpoint(
+            self.round, self._state, self._buffers, rounds, self._clip_norm, self._average
+        )
 
     def global_model(self, like: nn.Module) -> nn.Module:
-        """Return a copy of ``like`` that holds the global parameters and buffers."""
+        """Return a copy of ``like`` with the global parameters and buffers, or their average."""
         model = copy.deepcopy(like)
-        FlatParameters(model).load_state(torch.cat([self._state.parameters, self._buffers]))
+        FlatParameters(model).load_state(self._global if self._average is None else self._average)
         for parameter in model.parameters():
             parameter.grad = None
         return model
+
+    @property
+    def _global(self) -> Tensor:
+        return torch.cat([self._state.parameters, self._buffers])
+
+    def _measure_average(self, number: int) -> Evaluation | None:
+        """Take the round's model into the average, and return the average's figures."""
+        if self._average is None:
+            self._average = self._global
+        else:
+            kept = share_kept(self._rules.averaging, number - 1)
+            self._average = self._average.lerp(self._global, 1 - kept)
+        # the next round begins by sending the global model again
+        self._layout.split_incoming(self._engine.incoming)[0].copy_(self._average)
+        return self._validation.evaluate(self._engine)
 
     def _send(self) -> None:
         state, broadcast = self._layout.split_incoming(self._engine.incoming)

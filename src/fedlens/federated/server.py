@@ -17,7 +17,8 @@ from fedlens.federated.engines import build_engine
 from fedlens.federated.faults import Faults, Screening, poisoned_clients
 from fedlens.federated.history import RoundRecord
 from fedlens.federated.privacy import Privacy, check_network, check_privacy
-from fedlens.federated.round import Checkpoint, Rounds, Rules, Validation
+from fedlens.federated.round import Checkpoint, Rounds, Rules
+from fedlens.federated.validation import Validation
 from fedlens.models.vector import has_batch_norm
 from fedlens.training.local import LocalTraining
 from fedlens.training.losses import Loss, default_loss
@@ -64,6 +65,7 @@ def federate(
     faults: Faults | None = None,
     screening: Screening | None = None,
     minimum_cohort: int = 0,
+    averaging: float = 0.0,
     privacy: Privacy | None = None,
     client_store: ClientStore | None = None,
     resume_from: Checkpoint | None = None,
@@ -93,6 +95,10 @@ def federate(
         screening: what is done about updates that are far off; by default nothing.
         minimum_cohort: usable updates below which a round is repeated with a new cohort; the work
             of the attempt is lost.
+        averaging: decay, in [0, 1), of an average of the global models over the rounds: where it
+            is above 0 the average is what is returned, and it is measured beside the model of
+            each round. The rounds themselves go on as without it. Under privacy it costs nothing.
+            (Server-side averaging: Caldarola, Caputo and Ciccone 2022.)
         privacy: hides examples (``ExamplePrivacy``) or clients (``ClientPrivacy``); by default nothing
             is hidden. Where its budget is spent, the federation ends early.
         client_store: keeps what clients remember between rounds, for algorithms that have them
@@ -107,7 +113,7 @@ def federate(
         ModelError: see :class:`fedlens.models.FlatParameters`.
         FedlensError: a round got too few updates again and again.
     """
-    _check(clients, rounds, local, workers, seed)
+    _check(clients, rounds, local, workers, seed, averaging)
     held_out = None if validation is None else _held_out(validation)
     largest_cohort = cohort_size(cohort, len(clients))
     check_minimum_cohort(minimum_cohort, largest_cohort)
@@ -148,7 +154,13 @@ def federate(
             engine,
             bench,
             Rules(
-                algorithm, federation, planner, screening or Screening(), minimum_cohort, privacy
+                algorithm,
+                federation,
+                planner,
+                screening or Screening(),
+                minimum_cohort,
+                privacy,
+                averaging,
             ),
             Validation(held_out, clients, loss),
             client_store or ClientStore(),
@@ -171,7 +183,12 @@ def federate(
 
 
 def _check(
-    clients: Sequence[Client], rounds: int, local: LocalTraining, workers: int, seed: int
+    clients: Sequence[Client],
+    rounds: int,
+    local: LocalTraining,
+    workers: int,
+    seed: int,
+    averaging: float,
 ) -> None:
     if not clients:
         raise ConfigError("A federation needs at least one client, got none.")
@@ -181,6 +198,8 @@ def _check(
         raise ConfigError(f"federation.workers is {workers}, expected a whole number from 1.")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected a whole number from 0.")
+    if not 0 <= averaging < 1:
+        raise ConfigError(f"federation.averaging is {averaging}, expected a number in [0, 1).")
     if local.threads > 1:
         raise ConfigError(
             f"local.threads is {local.threads}, expected 1 in a federation, where federation.workers "
@@ -189,7 +208,7 @@ def _check(
     if local.averaging:
         raise ConfigError(
             f"local.averaging is {local.averaging}, expected 0 in a federation: a client's average "
-            "would not be what its algorithm works with."
+            "would not be what its algorithm works with; federation.averaging averages the rounds."
         )
     if isinstance(local.epochs, list) and len(local.epochs) != len(clients):
         raise ConfigError(

@@ -30,6 +30,8 @@ class CellResult:
         environment: what it was made with.
         privacy: what it spent at its end (``epsilon``, ``delta``, ``unit``, ``account``,
             ``releases``); empty without privacy.
+        averaged: (R,) accuracy of the average of the rounds' models; empty where they were not
+            averaged.
     """
 
     partition: str
@@ -46,6 +48,7 @@ class CellResult:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     privacy: Mapping[str, Any] = field(default_factory=dict)
+    averaged: tuple[float, ...] = ()
 
     @property
     def rounds(self) -> int:
@@ -68,6 +71,11 @@ class CellResult:
         """Accuracy of the best round."""
         place = self.best_round
         return math.nan if place is None else self.accuracy[place - 1]
+
+    @property
+    def final_average(self) -> float:
+        """Accuracy of the average of the rounds' models after the last; NaN without one."""
+        return self.averaged[-1] if self.averaged else math.nan
 
     @property
     def total_bytes(self) -> int:

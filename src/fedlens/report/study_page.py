@@ -81,7 +81,7 @@ def table_csv(summary: StudySummary) -> str:
     header = [
         "partition", "algorithm", "seed", "state", "rounds", "final_accuracy", "best_accuracy",
         "best_round", "worst_client", "client_range", "client_sd", "clients_measured", "mean_cosine",
-        "last_cosine", "total_bytes", "seconds",
+        "last_cosine", "total_bytes", "seconds", "averaged_accuracy",
     ]  # fmt: skip
     goals = [f"{100 * target:g}" for target in summary.targets]
     header += [f"rounds_to_{goal}" for goal in goals] + [f"bytes_to_{goal}" for goal in goals]
@@ -93,7 +93,7 @@ def table_csv(summary: StudySummary) -> str:
         values: list[Any] = [
             cell.partition, cell.algorithm, cell.seed, "finished", cell.rounds, cell.final, cell.best,
             cell.best_round, cell.worst_client, cell.client_range, cell.client_sd, len(cell.clients),
-            cell.mean_cosine, cell.cosines[-1], cell.total_bytes, cell.seconds,
+            cell.mean_cosine, cell.cosines[-1], cell.total_bytes, cell.seconds, cell.final_average,
             *(cell.reached(target) for target in summary.targets),
             *(cell.bytes_to(target) for target in summary.targets),
             *cell.f1,
@@ -138,6 +138,7 @@ def manifest(summary: StudySummary) -> dict[str, Any]:
                     "federation": cell.federation,
                     "cosines": cell.cosines,
                     "privacy": dict(cell.privacy) or None,
+                    "averaged": cell.averaged,
                 },
             }
             for cell in summary.cells

@@ -19,17 +19,23 @@ def accuracy_table(summary: StudySummary) -> Table:
     def both(group: Group) -> str:
         final = _points(group.over_seeds(lambda cell: cell.final))
         best = _points(group.over_seeds(lambda cell: cell.best))
-        return f"{final}\nbest {best}"
+        average = group.over_seeds(lambda cell: cell.final_average)
+        return f"{final}\nbest {best}" + (f"\naverage {_points(average)}" if average else "")
 
     rows = _rows(summary, both)
     publishers = {who: None for key in partitions for who in summary.published.get(key, {})}
     for who in publishers:
         given = [summary.published.get(key, {}).get(who, NONE) for key in partitions]
         rows.append([who, *(text.replace(" (", "\n(", 1) for text in given)])
+    averaged = (
+        ", and that of the average of the rounds' models after the last"
+        if any(cell.averaged for cell in summary.cells)
+        else ""
+    )
     published = " The rows at the foot are published figures." if publishers else ""
     return _table(
         f"Accuracy on the {summary.measured_on} after the last round, in percent{_over(summary)}; "
-        f"under it that of the best round, which nobody knows beforehand.{published}",
+        f"under it that of the best round, which nobody knows beforehand{averaged}.{published}",
         summary,
         rows,
     )

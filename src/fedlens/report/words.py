@@ -241,7 +241,16 @@ def ending(content: ReportContent) -> list[str]:
                 else f"validation accuracy {percent(top.value)}"
             )
             sentences.append(f"{which} best {name} was {top.step}, with {value}.")
-    sentences.append(f"All test figures are those of the last {name}: none was picked afterwards.")
+    averaged = over_seeds(content, lambda s: last_value(s, "averaged", "accuracy"))
+    if averaged is None:
+        whose = f"the last {name}"
+    else:
+        whose = f"the average after the last {name}"
+        sentences.append(
+            f"The model of the run is the average of the {name}s' models, each older one counting "
+            f"less; its validation accuracy is {with_spread(averaged, percent)}."
+        )
+    sentences.append(f"All test figures are those of {whose}: none was picked afterwards.")
     return sentences
 
 

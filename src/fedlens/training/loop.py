@@ -182,11 +182,18 @@ class LocalRun:
         return torch.from_numpy(stream.permutation(count))
 
 
+def share_kept(decay: float, step: int) -> float:
+    """Return min(decay, (1 + t) / (10 + t)): what an average keeps of itself after step t, from 0.
+
+    It begins low, so that the first weights are soon forgotten.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
 class WeightAverage:
     """An exponential average of weights over the steps: Polyak and Juditsky 1992, with forgetting.
 
-    After step t, from 0, with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon
-    forgotten: average <- d average + (1 - d) weights.
+    After step t, from 0, with d of :func:`share_kept`: average <- d average + (1 - d) weights.
     """
 
     def __init__(self, weights: Tensor, decay: float) -> None:
@@ -199,8 +206,7 @@ class WeightAverage:
     def update(self) -> None:
         """Take the present weights in."""
         if self._decay:
-            kept = min(self._decay, (1 + self._steps) / (10 + self._steps))
-            self.vector.lerp_(self._weights, 1 - kept)
+            self.vector.lerp_(self._weights, 1 - share_kept(self._decay, self._steps))
             self._steps += 1
 
     def state(self) -> dict[str, Tensor]:

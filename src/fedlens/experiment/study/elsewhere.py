@@ -45,6 +45,7 @@ class _Figures(BaseModel):
     federation: int = Field(ge=1)
     cosines: list[Annotated[float, Field(ge=-1.001, le=1.001)] | None]
     privacy: _Spent | None = None
+    averaged: list[Share | None] = []
 
 
 class _Entry(BaseModel):
@@ -137,11 +138,12 @@ def _result(cell: Cell, entry: _Entry, classes: int, path: Path) -> CellResult:
         )
     figures = entry.figures
     rounds = len(figures.accuracy)
-    if not len(figures.sent) == len(figures.cosines) == rounds or len(figures.f1) != classes:
+    same = len(figures.sent) == len(figures.cosines) == rounds
+    if not same or len(figures.averaged) not in (0, rounds) or len(figures.f1) != classes:
         raise RunError(
             f"{path} is damaged: the cell {entry.cell} has {rounds} accuracies, {len(figures.sent)} "
-            f"counts of bytes, {len(figures.cosines)} cosines and {len(figures.f1)} F1 of {classes} "
-            "classes."
+            f"counts of bytes, {len(figures.cosines)} cosines, {len(figures.averaged)} accuracies of "
+            f"averages and {len(figures.f1)} F1 of {classes} classes."
         )
     return CellResult(
         partition=cell.partition,
@@ -158,6 +160,7 @@ def _result(cell: Cell, entry: _Entry, classes: int, path: Path) -> CellResult:
         config=entry.config,
         environment={"commit": entry.commit, **entry.machine},
         privacy={} if figures.privacy is None else figures.privacy.model_dump(),
+        averaged=_known(figures.averaged),
     )
 
 

@@ -86,7 +86,7 @@ def _sentences(summary: StudySummary, partition: str) -> list[str]:
         sentences.append(_worst_of(best))
     else:
         sentences += [_cost(best, base, titles), _worst_beside(best, base, titles)]
-    sentences.append(_left_aside(groups, compared, titles))
+    sentences += [_averages(compared, titles), _left_aside(groups, compared, titles)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -155,6 +155,21 @@ def _worst_beside(best: Group, base: Group, titles: Mapping[str, str]) -> str:
 def _worst_of(best: Group) -> str:
     ours = _average(best, lambda cell: cell.worst_client)
     return f"Its worst served client gets {percent(ours, 1)}." if math.isfinite(ours) else ""
+
+
+def _averages(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
+    """Say what averaging the rounds' models gives, over those algorithms that were averaged."""
+    averaged = [g for g in compared if math.isfinite(_average(g, lambda c: c.final_average))]
+    if not averaged:
+        return ""
+    top = max(averaged, key=lambda group: _average(group, lambda c: c.final_average))
+    gain = _average(top, lambda c: c.final_average) - _mean(top)
+    shown = with_spread(top.over_seeds(lambda c: c.final_average), percent)
+    change = f"{points(abs(gain))} points {'above' if gain > 0 else 'below'}"
+    return (
+        f"Of the averages over the rounds, which cost nothing, {titles[top.algorithm]}'s ends "
+        f"highest: {shown}, {change} the model of its own last round."
+    )
 
 
 def _left_aside(

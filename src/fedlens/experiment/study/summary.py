@@ -128,7 +128,13 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
         config=run.config.to_dict(),
         environment=run.environment,
         privacy=(run.result or {}).get("privacy") or {},
+        averaged=_averaged(run),
     )
+
+
+def _averaged(run: Run) -> tuple[float, ...]:
+    found = series(run.history, "averaged", "accuracy")
+    return () if np.isnan(found).all() else tuple(found.tolist())
 
 
 def _clients_seen(run: Run) -> int:

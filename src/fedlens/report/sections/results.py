@@ -60,6 +60,25 @@ def training_section(content: ReportContent, drawer: Drawer) -> Section:
                 f"Line chart of {key} by {name}. At the end: {ends}.",
             )
         )
+    averaged = aligned(histories, "averaged", "accuracy")[1]
+    if not np.isnan(averaged).all():
+        figure = curves_figure(
+            steps,
+            [Curve(f"{name}'s model", accuracy, dashed=True), Curve("average", averaged)],
+            axis="Accuracy (%)",
+            unit=name.capitalize(),
+            percent=True,
+        )
+        charts.append(
+            drawer.chart(
+                "averaged",
+                figure,
+                f"Validation accuracy of each {name}'s model, dashed, and of the average of all up "
+                f"to it, which is the model of the run.{lines}",
+                f"Line chart of accuracy by {name}. At the end: {name}'s model "
+                f"{_end(accuracy, True)}, average {_end(averaged, True)}.",
+            )
+        )
     gaps = train_accuracy - accuracy
     if not np.isnan(gaps).all():
         charts.append(
