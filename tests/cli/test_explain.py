@@ -87,6 +87,13 @@ def test_every_method_writes_a_file_of_maps(run: Path, tmp_path: Path, method: s
     )
 
 
+def test_the_ending_of_a_file_of_maps_may_be_in_capitals(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "MAPS.NPZ"
+    done = fedlens(run, "--index", 0, "--method", "gradient", "--out", file)
+    assert done.returncode == 0, done.stderr
+    assert file.is_file() and maps_of(file)[0]["maps"].shape == (1, 28, 28)
+
+
 def test_the_maps_are_those_of_explain(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "maps.npz"
     done = fedlens(
