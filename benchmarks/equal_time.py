@@ -19,7 +19,8 @@ from results import report, start_on_one_thread
 from fedlens import LocalTraining, build_model, load_dataset
 from fedlens.models import FlatParameters
 from fedlens.training.central import CentralCheckpoint, train_centrally
-from fedlens.training.evaluation import evaluate_logits, predict
+from fedlens.training.evaluation import evaluate_logits
+from fedlens.training.prediction import predict
 
 PAPER = LocalTraining(epochs=15, batch_size=32, optimizer="adam", lr=1e-3)
 RATES = {2: 0.002}  # of hybrid; 0.003 for any other number of epochs
