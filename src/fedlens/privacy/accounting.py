@@ -6,7 +6,7 @@ and asks them. All of it is for Gaussian noise under the adding or removing of o
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +24,8 @@ ACCOUNTANTS = ("pld", "rdp")
 FINE, COARSE = 1e-4, 1e-3  # discretisation of the privacy loss; both give upper bounds
 MANY_KINDS = 12  # different releases from which the coarse grid is used
 MOST_NOISE, MOST_STEPS = 1e6, 10**9
+COARSER = 8  # the grid on which accounts are ranked, over the one on which they are worked out
+DEEP = 100  # kinds of release that are composed in one go
 LEAST_NOISE = 1e-3  # below it epsilon is past a million: no guarantee
 
 
@@ -74,6 +76,30 @@ Plan = Callable[[float], Sequence[Release]]
 """Scale of noise -> all that is released at it."""
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What all releases of a unit together may cost.
+
+    Attributes:
+        epsilon: above 0.
+        delta: in (0, 1), well below one over the number of units.
+
+    Raises:
+        ConfigError: a number that it cannot be.
+    """
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        _check_epsilon(self.epsilon)
+        check_delta(self.delta)
+
+    def covers(self, releases: Iterable[Release]) -> bool:
+        """Tell whether the releases cost no more than it, by PLD."""
+        return epsilon_of(releases, self.delta) <= self.epsilon
+
+
 def epsilon_of(
     releases: Iterable[Release], delta: float, *, accountant: Accountant = "pld"
 ) -> float:
@@ -98,6 +124,38 @@ def epsilon_of(
     if any(release.noise_multiplier < LEAST_NOISE for release in together):
         return math.inf
     return _epsilon(together, delta, accountant)
+
+
+def largest(accounts: Mapping[str, Iterable[Release]], delta: float) -> tuple[str, float]:
+    """Return which account has the largest epsilon by PLD, the first of equals, and that epsilon.
+
+    Only those that may have it are worked out: accounts are ranked by an upper bound that is twenty
+    times as quick, and those with the same releases count once.
+
+    Args:
+        accounts: name -> what was released of it; at least one.
+        delta: in (0, 1).
+
+    Raises:
+        ConfigError: a delta outside (0, 1).
+    """
+    check_delta(delta)
+    kinds = {name: merged(releases) for name, releases in accounts.items()}
+    bounds = {kind: _bounded(kind, delta) for kind in set(kinds.values())}
+    found: dict[tuple[Release, ...], float] = {}
+    most = 0.0
+    for kind in sorted(bounds, key=lambda kind: bounds[kind], reverse=True):
+        if bounds[kind] * (1 + 1e-9) < most:  # what a bound may lose by rounding
+            break
+        found[kind] = epsilon_of(kind, delta)
+        most = max(most, found[kind])
+    return next((name, most) for name, kind in kinds.items() if found.get(kind) == most)
+
+
+def _bounded(releases: tuple[Release, ...], delta: float) -> float:
+    if any(release.noise_multiplier < LEAST_NOISE for release in releases):
+        return math.inf
+    return _bound(releases, delta) if releases else 0.0
 
 
 def delta_of(releases: Iterable[Release], epsilon: float) -> float:
@@ -154,8 +212,7 @@ def calibrate_each(
 ) -> list[float]:
     """Return :func:`calibrate` of each plan; alike plans are quicker than one by one."""
     check_delta(delta)
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ConfigError(f"epsilon is {epsilon}, expected a number above 0.")
+    _check_epsilon(epsilon)
     found: dict[tuple[Release, ...], float] = {}
     ratio = 0.95  # of the scale that PLD needs to the one that RDP needs: alike for alike plans
     scales = []
@@ -195,6 +252,11 @@ def check_delta(delta: float) -> None:
         )
 
 
+def _check_epsilon(epsilon: float) -> None:
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ConfigError(f"epsilon is {epsilon}, expected a number above 0.")
+
+
 def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
     """Return the releases with those of one kind added up, in the order of noise and rate."""
     counts: dict[tuple[float, float], int] = {}
@@ -202,6 +264,17 @@ def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
         kind = (release.noise_multiplier, release.rate)
         counts[kind] = counts.get(kind, 0) + release.count
     return tuple(Release(*kind, count) for kind, count in sorted(counts.items()) if count)
+
+
+def no_more_than(releases: Iterable[Release], others: Iterable[Release]) -> bool:
+    """Tell whether of no kind there are more in ``releases`` than in ``others``.
+
+    Then they cost no more, whatever epsilon of either is.
+    """
+    most = {(one.noise_multiplier, one.rate): one.count for one in merged(others)}
+    return all(
+        one.count <= most.get((one.noise_multiplier, one.rate), 0) for one in merged(releases)
+    )
 
 
 def _bracket(
@@ -245,43 +318,71 @@ def _least(cost: Callable[[float], float], target: float, low: float, high: floa
     return high
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _epsilon(releases: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
     if not releases:
         return 0.0
     if accountant == "pld":
         return max(0.0, float(_pld(releases).get_epsilon_for_delta(delta)))
+    from dp_accounting.rdp import compute_epsilon
+
+    orders = _renyi(releases[0].noise_multiplier, releases[0].rate)[0]
+    together = sum(one.count * _renyi(one.noise_multiplier, one.rate)[1] for one in releases)
+    with _quiet():
+        return max(0.0, float(compute_epsilon(orders, together, delta)[0]))
+
+
+@lru_cache(maxsize=4096)
+def _renyi(noise_multiplier: float, rate: float) -> tuple[Any, Any]:
+    """Return the orders, and the Renyi divergence of one release at each."""
     from dp_accounting.rdp import RdpAccountant
 
     counter = RdpAccountant()
     with _quiet():
-        for release in releases:
-            counter.compose(release.event())
-        return max(0.0, float(counter.get_epsilon(delta)))
+        counter.compose(Release(noise_multiplier, rate).event())
+    return counter._orders, counter._rdp
 
 
-@lru_cache(maxsize=8)  # each may hold some megabytes
-def _pld(releases: tuple[Release, ...]) -> "PrivacyLossDistribution":
+@lru_cache(maxsize=1024)
+def _bound(releases: tuple[Release, ...], delta: float) -> float:
+    """Return what epsilon by PLD is at most: the same on a grid whose points are some of its own.
+
+    The curve of delta over epsilon is convex, and dp-accounting draws it straight between the
+    points of a grid (Doroshenko et al. 2022, "Connect the dots"), so that fewer of the points give
+    a curve that is nowhere lower, and compositions keep that order.
+    """
+    return max(0.0, float(_pld(releases, COARSER).get_epsilon_for_delta(delta)))
+
+
+def _pld(releases: tuple[Release, ...], coarser: int = 1) -> "PrivacyLossDistribution":
     # A grid errs on the safe side by at most its spacing for each composition, so that it may be
     # the coarser the larger epsilon is, and has to be finer for a few kinds of release than it
-    # can be afforded for many.
+    # can be afforded for many. Doublings alone, so that from one round to the next it is the same.
     rough = _epsilon(releases, 1e-5, "rdp")
     interval = max(FINE, rough * 1e-5)
     if len(releases) >= MANY_KINDS:
         interval = max(interval, min(COARSE, rough * 2e-4))
-    whole = _one_kind(releases[0], interval)
-    for release in releases[1:]:
-        whole = whole.compose(_one_kind(release, interval))
-    return whole
+    interval = coarser * FINE * 2.0 ** round(math.log2(interval / FINE))
+    for start in range(len(releases) - DEEP, 0, -DEEP):
+        _composed(releases[start:], interval)
+    return _composed(releases, interval)
 
 
-@lru_cache(maxsize=64)
-def _one_kind(release: Release, interval: float) -> "PrivacyLossDistribution":
-    from dp_accounting.pld import PLDAccountant
+@lru_cache(maxsize=32)  # each may hold some megabytes
+def _composed(releases: tuple[Release, ...], interval: float) -> "PrivacyLossDistribution":
+    """Return all releases together; as noise falls, what was there before is their end."""
+    last = releases[0]
+    added = _one(last.noise_multiplier, last.rate, interval).self_compose(last.count)
+    return _composed(releases[1:], interval).compose(added) if len(releases) > 1 else added
 
-    counter = PLDAccountant(value_discretization_interval=interval)
-    counter.compose(release.event())
-    return counter._pld
+
+@lru_cache(maxsize=128)  # each may hold a megabyte
+def _one(noise_multiplier: float, rate: float, interval: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld import privacy_loss_distribution
+
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier, value_discretization_interval=interval, sampling_prob=rate
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedlens.errors import RunError
 from fedlens.files import make_once, read_bytes, write_json
-from fedlens.privacy.accounting import Accountant, Release, epsilon_of
+from fedlens.privacy.accounting import Accountant, Release, epsilon_of, largest
 
 FORMAT = 1
 LARGEST_LEDGER = 64 << 20
@@ -178,7 +178,7 @@ class Ledger:
 
     def worst(self) -> str:
         """Return the account that has spent most, the first of equals; it is the federation's."""
-        return max(self.units, key=lambda name: self.epsilon(name))
+        return largest(self._releases, self.terms.delta)[0]
 
     def steps(self, account: str) -> int:
         """Return how many releases were charged to an account."""
