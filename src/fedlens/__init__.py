@@ -40,7 +40,7 @@ from fedlens.federated import (
     personalise,
 )
 from fedlens.models import build_model
-from fedlens.privacy.accounting import Release, calibrate, epsilon_of
+from fedlens.privacy.accounting import Budget, Release, calibrate, epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
@@ -52,6 +52,7 @@ __all__ = [
     "AdaptiveClip",
     "Aggregation",
     "Algorithm",
+    "Budget",
     "Client",
     "ClientPrivacy",
     "ClientStore",

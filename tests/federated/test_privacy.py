@@ -81,8 +81,8 @@ def test_seeded_results_do_not_depend_on_the_number_of_workers() -> None:
         privacy = ExamplePrivacy(of_examples(), seeded=True)
         ends.append(get_vector(together(clients, privacy, workers=workers, cohort=3).model))
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
-    secure = ExamplePrivacy(of_examples())
-    runs = [get_vector(together(clients, secure, cohort=3).model) for _ in range(2)]
+    secure = [ExamplePrivacy(of_examples()) for _ in range(2)]
+    runs = [get_vector(together(clients, privacy, cohort=3).model) for privacy in secure]
     assert not torch.equal(*runs)
     assert not torch.equal(runs[0], ends[0])
 

@@ -9,9 +9,15 @@ from fedlens.data.augmentation import shift_and_mirror
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config
 from fedlens.experiment.run_directory import RunDirectory
-from fedlens.federated.cohort import choose_cohort, cohort_size, local_epochs
+from fedlens.federated.cohort import cohort_size, planned_work
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
-from fedlens.privacy.accounting import Release, calibrate_each, epsilon_of, merged
+from fedlens.privacy.accounting import (
+    Release,
+    calibrate_each,
+    epsilon_of,
+    merged,
+    no_more_than,
+)
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.ledger import Ledger, Terms
 from fedlens.privacy.mechanism import Mechanism
@@ -199,15 +205,14 @@ def _of_examples(
 
 
 def _work(config: Config, clients: int) -> list[dict[int, int]]:
-    """Return for each client: round in which it will take part -> local epochs.
-
-    Cohorts and epochs are drawn from the run's seed, without a look at the data.
-    """
-    local, cohort = config.local_training(), config.cohort()
+    """Return for each client: round in which it will take part -> local epochs."""
     work: list[dict[int, int]] = [{} for _ in range(clients)]
-    for round in range(1, config.federation.rounds + 1):
-        for client in choose_cohort(clients, cohort, config.seed, round):
-            work[client][round] = local_epochs(local, config.seed, round, client)
+    rounds = planned_work(
+        clients, config.cohort(), config.local_training(), config.seed, config.federation.rounds
+    )
+    for round, epochs in enumerate(rounds, start=1):
+        for client, count in epochs.items():
+            work[client][round] = count
     return work
 
 
@@ -281,11 +286,9 @@ class Book:
     def _within(self, name: str, releases: Sequence[Release]) -> bool:
         assert self._budget is not None
         after = merged([*self.ledger.releases(name), *releases])
-        planned = {(r.noise_multiplier, r.rate): r.count for r in self._plans[name]}
-        # no more of anything than a plan that is within the budget: nothing to work out
-        inside = all(r.count <= planned.get((r.noise_multiplier, r.rate), 0) for r in after)
-        delta = self.ledger.terms.delta
-        if inside and epsilon_of(self._plans[name], delta) <= self._budget:
+        plan, delta = self._plans[name], self.ledger.terms.delta
+        # where the whole plan is within the budget there is nothing to work out for its parts
+        if no_more_than(after, plan) and epsilon_of(plan, delta) <= self._budget:
             return True
         return epsilon_of(after, delta) <= self._budget
 

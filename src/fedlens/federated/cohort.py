@@ -129,6 +129,22 @@ def choose_cohort(
     return sorted(int(k) for k in stream.choice(clients, size=size, replace=False))
 
 
+def planned_work(
+    clients: int, cohort: int | float | None, local: LocalTraining, seed: int, rounds: int
+) -> list[dict[int, int]]:
+    """Return of each round client of its cohort -> local epochs, where no round is repeated.
+
+    Both are drawn from the seed, without a look at the data; a secret cohort is another.
+    """
+    return [
+        {
+            client: local_epochs(local, seed, round, client)
+            for client in choose_cohort(clients, cohort, seed, round)
+        }
+        for round in range(1, rounds + 1)
+    ]
+
+
 def local_epochs(local: LocalTraining, seed: int, round: int, client: int) -> int:
     """Return how many local epochs a client does in a round."""
     if isinstance(local.epochs, int):

@@ -6,8 +6,8 @@ releases *before* it is made.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from fedlens.errors import ConfigError, ModelError
 from fedlens.federated.aggregation import Mean
 from fedlens.federated.algorithm import Algorithm, Update
 from fedlens.federated.faults import Screening
+from fedlens.federated.spending import Charge, Spending, check_periods
 from fedlens.models.vector import FlatParameters
 from fedlens.privacy.accounting import Release
 from fedlens.privacy.adaptive_clip import AdaptiveClip
@@ -25,10 +26,6 @@ from fedlens.privacy.noise import release
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.randomness import Purpose
 from fedlens.training.private import Augmentation, PrivateSteps
-
-Charge = Callable[[Mapping[int, Sequence[Release]]], bool | None]
-"""Called with client number -> what a round is about to release of it; charges it, or returns False
-where that would exceed a budget. Under client-level privacy every client is in it."""
 
 
 class Privacy:
@@ -48,6 +45,19 @@ class Privacy:
 
     def check(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
         """Raise ``ConfigError`` where it would not be sound with these clients and this algorithm."""
+        return
+
+    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+        """Refuse a federation that would spend more than it may, before its first round.
+
+        Args:
+            rounds: of each round from the first, client of its cohort -> local epochs, where no
+                round has to be repeated.
+            done: how many of them lie before the checkpoint that it goes on from.
+
+        Raises:
+            ConfigError: see above.
+        """
         return
 
     def sample(self, round: int) -> list[int] | None:
@@ -85,11 +95,19 @@ class ExamplePrivacy(Privacy):
     An example lies at one client, so that the federation's epsilon is its worst client's. A client's
     size is taken to be public. Who takes part in a round is seen by the server and amplifies nothing.
 
+    It keeps an account of each client as long as it lives, through all federations that it is given
+    to. One that would exceed a mechanism's budget is refused, and without a budget, where no
+    ``charge`` keeps account, one that would exceed its plan.
+
     Attributes:
         mechanisms: one a client; a period is a round, charged once for each local epoch.
         charge: see :data:`Charge`.
-        seeded: draw samples and noise from the federation's seed: repeatable, without guarantee.
+        seeded: draw samples and noise from the federation's seed: repeatable, without guarantee, and
+            without an account from one federation to the next.
         views, augmentation: see :class:`PrivateSteps`.
+
+    Raises:
+        ConfigError: something else than mechanisms of examples, or a charge that cannot be called.
     """
 
     unit: ClassVar[Unit | None] = "example"
@@ -98,6 +116,20 @@ class ExamplePrivacy(Privacy):
     seeded: bool = False
     views: int = 1
     augmentation: Augmentation | None = None
+    _spending: Spending = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        given = tuple(self.mechanisms) if isinstance(self.mechanisms, Iterable) else ()
+        if not given or not all(_is_of(one, "example") for one in given):
+            raise ConfigError(
+                "The mechanisms of ExamplePrivacy are "
+                f"{_what(self.mechanisms)}, expected one Mechanism with unit 'example' a client."
+            )
+        _check_charge(self.charge)
+        object.__setattr__(self, "mechanisms", given)
+        name = "an example of client {}".format
+        spending = Spending(given.__getitem__, self.charge, name)
+        object.__setattr__(self, "_spending", spending)
 
     def check(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
         """Raise ``ConfigError`` for another number or size of clients, or an unsound algorithm."""
@@ -114,17 +146,30 @@ class ExamplePrivacy(Privacy):
                 "private steps."
             )
 
+    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+        """Refuse more rounds than were planned, or local epochs that cost more than may be spent."""
+        for mechanism in self.mechanisms:
+            check_periods(mechanism, len(rounds))
+        made: list[dict[int, list[Release]]] = [{}, {}]
+        for number, epochs in enumerate(rounds, start=1):
+            for client, releases in self._charges(number, epochs).items():
+                made[number > done].setdefault(client, []).extend(releases)
+        self._spending.begin(*made, forget=self.seeded)
+
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge each client of the cohort for its local epochs."""
-        if self.charge is None:
-            return True
-        allowed = self.charge(
-            {
-                client: self.mechanisms[client].charges(round - 1) * count
-                for client, count in epochs.items()
-            }
-        )
-        return allowed is not False
+        charges = self._charges(round, epochs)
+        return self._spending.pay(charges, charges)
+
+    def epsilon(self, delta: float) -> float:
+        """Return what the client that has spent most has spent so far, by PLD at ``delta``."""
+        return self._spending.epsilon(delta)
+
+    def _charges(self, round: int, epochs: Mapping[int, int]) -> dict[int, list[Release]]:
+        return {
+            client: self.mechanisms[client].charges(round - 1) * count
+            for client, count in epochs.items()
+        }
 
     def steps(self, round: int, client: int) -> PrivateSteps:
         """Return the client's mechanism in this round."""
@@ -141,12 +186,18 @@ class ClientPrivacy(Privacy):
     models", with uniform weights and the fixed denominator q N; the algorithm then sees one update,
     the noisy mean. It hides whether any one client took part, with all that it holds.
 
+    It keeps account as :class:`ExamplePrivacy` does, of all clients together; with local noise, where
+    it is seen who sends, of each.
+
     Attributes:
         mechanism: a period is a round; its population is all clients.
         adaptive: lets the clip norm follow a quantile, from the mechanism's as the first.
         charge: see :data:`Charge`.
-        seed: root seed of samples and noise, repeatable and so without guarantee; None draws them
-            from the operating system.
+        seed: root seed of samples and noise, repeatable and so without guarantee, and without an
+            account from one federation to the next; None draws them from the operating system.
+
+    Raises:
+        ConfigError: something else than a mechanism of clients, or one of these of another kind.
     """
 
     unit: ClassVar[Unit | None] = "client"
@@ -155,11 +206,29 @@ class ClientPrivacy(Privacy):
     adaptive: AdaptiveClip | None = None
     charge: Charge | None = None
     seed: int | None = None
+    _spending: Spending = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not _is_of(self.mechanism, "client"):
+            raise ConfigError(
+                f"The mechanism of ClientPrivacy is {_what(self.mechanism)}, expected one Mechanism "
+                "with unit 'client'."
+            )
+        if not isinstance(self.adaptive, AdaptiveClip | None):
+            raise ConfigError(
+                f"adaptive is {_what(self.adaptive)}, expected an AdaptiveClip, or None for a clip "
+                "norm that stays."
+            )
+        if not (self.seed is None or type(self.seed) is int):
+            raise ConfigError(f"seed is {self.seed!r}, expected a whole number or None.")
+        _check_charge(self.charge)
+        spending = Spending(lambda _: self.mechanism, self.charge, self._name)
+        object.__setattr__(self, "_spending", spending)
 
     @property
     def hides_cohort(self) -> bool:  # type: ignore[override]
         """Sampling amplifies only while it is secret; noise of one's own needs no secret."""
-        return self.mechanism.placement != "local"
+        return not self._local
 
     @property
     def expected(self) -> int:  # type: ignore[override]
@@ -212,14 +281,37 @@ class ClientPrivacy(Privacy):
         chosen = source.poisson_sample(self.mechanism.population, self.mechanism.rate)
         return [int(client) for client in chosen]
 
+    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+        """Refuse more rounds than were planned, or than may be paid for."""
+        check_periods(self.mechanism, len(rounds))
+        made: list[dict[int, list[Release]]] = [{}, {}]
+        for number, epochs in enumerate(rounds, start=1):
+            for key in self._accounts(epochs):
+                charges = self.mechanism.charges(number - 1)
+                made[number > done].setdefault(key, []).extend(charges)
+        self._spending.begin(*made, forget=self.seed is not None)
+
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge every client, in the sample or not; with local noise those that send."""
-        if self.charge is None:
-            return True
-        local = self.mechanism.placement == "local"
-        at_risk = epochs if local else range(self.mechanism.population)
+        at_risk = epochs if self._local else range(self.mechanism.population)
         charges = self.mechanism.charges(round - 1)
-        return self.charge(dict.fromkeys(at_risk, charges)) is not False
+        own = dict.fromkeys(self._accounts(epochs), charges)
+        return self._spending.pay(own, dict.fromkeys(at_risk, charges))
+
+    def epsilon(self, delta: float) -> float:
+        """Return what the client that has spent most has spent so far, by PLD at ``delta``."""
+        return self._spending.epsilon(delta)
+
+    @property
+    def _local(self) -> bool:
+        return self.mechanism.placement == "local"
+
+    def _accounts(self, epochs: Mapping[int, int]) -> list[int]:
+        """Return which accounts a round is charged to: one for all, unless noise is local."""
+        return list(epochs) if self._local else [0]
+
+    def _name(self, account: int) -> str:
+        return f"client {account}" if self._local else "every client"
 
     def combine(
         self, round: int, start: Tensor, updates: Sequence[Update], clip_norm: float | None
@@ -261,6 +353,26 @@ class ClientPrivacy(Privacy):
         return SeededSource(self.seed, int(Purpose.PRIVACY), round, use)
 
 
+def _is_of(mechanism: object, unit: Unit) -> bool:
+    return isinstance(mechanism, Mechanism) and mechanism.unit == unit
+
+
+def _what(value: object) -> str:
+    """Return what was given in few words, the whole of a short value."""
+    if isinstance(value, Mechanism):
+        return f"one Mechanism with unit '{value.unit}'"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
+
+
+def _check_charge(charge: object) -> None:
+    if not (charge is None or callable(charge)):
+        raise ConfigError(
+            f"charge is {_what(charge)}, expected a function of what each client is about to release, "
+            "or None."
+        )
+
+
 def check_network(flat: FlatParameters) -> None:
     """Refuse a network that learns something of its examples beside its parameters.
 
@@ -285,8 +397,13 @@ def check_privacy(
 
     Raises:
         ConfigError: see :meth:`Privacy.check`; or a rule that depends on who was sampled, or on how
-            long the updates are, under client-level privacy.
+            long the updates are, under client-level privacy; or no privacy at all.
     """
+    if not isinstance(privacy, Privacy):
+        raise ConfigError(
+            f"privacy is {_what(privacy)}, expected an ExamplePrivacy, a ClientPrivacy, or None for no "
+            "privacy."
+        )
     privacy.check(algorithm, sizes)
     if not isinstance(privacy, ClientPrivacy):
         return

@@ -12,7 +12,7 @@ from fedlens.errors import ConfigError
 from fedlens.federated.algorithm import Algorithm, Federation
 from fedlens.federated.client import Workbench
 from fedlens.federated.client_store import ClientStore
-from fedlens.federated.cohort import Planner, check_minimum_cohort, cohort_size
+from fedlens.federated.cohort import Planner, check_minimum_cohort, cohort_size, planned_work
 from fedlens.federated.engines import build_engine
 from fedlens.federated.faults import Faults, Screening, poisoned_clients
 from fedlens.federated.history import RoundRecord
@@ -100,7 +100,8 @@ def federate(
             each round. The rounds themselves go on as without it. Under privacy it costs nothing.
             (Server-side averaging: Caldarola, Caputo and Ciccone 2022.)
         privacy: hides examples (``ExamplePrivacy``) or clients (``ClientPrivacy``); by default nothing
-            is hidden. Where its budget is spent, the federation ends early.
+            is hidden. A federation that would spend more than its budget is refused; one that does
+            so by repeating rounds, or whose ``charge`` says no, ends early.
         client_store: keeps what clients remember between rounds, for algorithms that have them
             remember; by default in memory, and past a limit in a temporary folder.
         resume_from: a checkpoint of the same federation; where clients remember something, together
@@ -127,9 +128,12 @@ def federate(
     faults = faults or Faults()
     federation = Federation(tuple(len(client) for client in clients), local)
     attackers = faults.attackers(len(clients), seed)
-    privacy = privacy or Privacy()
+    privacy = Privacy() if privacy is None else privacy
     check_privacy(privacy, algorithm, federation.sizes, screening or Screening(), minimum_cohort)
     planner = Planner(federation.sizes, cohort, local, seed, faults, attackers, privacy)
+    if privacy.unit is not None:
+        work = planned_work(len(clients), cohort, local, seed, rounds)
+        privacy.begin(work, 0 if resume_from is None else resume_from.round)
     loss = loss or default_loss
     bench = Workbench(
         model,

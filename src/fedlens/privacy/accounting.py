@@ -129,7 +129,7 @@ def epsilon_of(
 def largest(accounts: Mapping[str, Iterable[Release]], delta: float) -> tuple[str, float]:
     """Return which account has the largest epsilon by PLD, the first of equals, and that epsilon.
 
-    Only those that may have it are worked out: accounts are ranked by an upper bound that is twenty
+    Only those that may have it are worked out: accounts are ranked by an upper bound that is several
     times as quick, and those with the same releases count once.
 
     Args:

@@ -5,11 +5,12 @@ accounts asks it what that released. Neither has numbers of its own, so that the
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release
+from fedlens.privacy.accounting import Budget, Release, calibrate, no_more_than
 from fedlens.privacy.schedule import NoiseSchedule
 
 Unit = Literal["example", "client"]
@@ -48,6 +49,8 @@ class Mechanism:
             client a share; only inside secure aggregation.
         least: of ``distributed``: clients that at least take part and are honest, which the shares
             are cut for.
+        budget: what all releases of a unit together may cost; None where the plan alone says how
+            much may be released.
 
     Raises:
         ConfigError: a value that it cannot have.
@@ -64,6 +67,7 @@ class Mechanism:
     sampling: Sampling = "poisson"
     placement: Placement = "server"
     least: int | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -107,6 +111,9 @@ class Mechanism:
                 "Distributed noise needs the number of honest clients that will at least be left in a "
                 f"round, from 1 to the {self.expected} that are expected; it is {self.least}."
             )
+
+        if not isinstance(self.budget, Budget | None):
+            raise ConfigError(f"budget is {self.budget!r}, expected a Budget or None.")
 
     @property
     def rate(self) -> float:
@@ -152,6 +159,30 @@ class Mechanism:
         """Return all releases of the first ``taken`` periods; of all that are planned if not given."""
         last = self.periods if taken is None else taken
         return [release for period in range(last) for release in self.charges(period)]
+
+    def affords(self, releases: Sequence[Release]) -> bool:
+        """Tell whether a unit may have all these releases: the budget, or else the plan, allows it."""
+        if self.budget is not None:
+            return self.budget.covers(releases)
+        return no_more_than(releases, self.plan())
+
+    def calibrated(self, epsilon: float, delta: float, *, epochs: int = 1) -> "Mechanism":
+        """Return the same with the least noise that meets a budget, which it then carries.
+
+        Whoever trains with it is refused what would cost more.
+
+        Args:
+            epsilon: what the whole plan may cost, above 0.
+            delta: in (0, 1).
+            epochs: passes over the examples in a period, where a period is a round of several.
+
+        Raises:
+            ConfigError: a budget that cannot be, or that no noise meets.
+        """
+        if type(epochs) is not int or epochs < 1:
+            raise ConfigError(f"epochs is {epochs!r}, expected a whole number from 1.")
+        noise = calibrate(lambda scale: self.with_noise(scale).plan() * epochs, epsilon, delta)
+        return replace(self, noise_multiplier=noise, budget=Budget(epsilon, delta))
 
     def with_noise(self, multiplier: float) -> "Mechanism":
         """Return the same with another noise multiplier."""

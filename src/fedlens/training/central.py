@@ -104,7 +104,8 @@ def train_centrally(
         checkpoint: called after each epoch with what is needed to go on from there.
 
     Raises:
-        ConfigError: ``local.epochs`` is not one number.
+        ConfigError: ``local.epochs`` is not one number, or more than the mechanism pays for: its
+            budget, or without one, where nobody is asked by ``afford``, its plan.
         ModelError: see :class:`fedlens.models.FlatParameters`; under privacy also a network with
             BatchNorm.
     """
@@ -112,6 +113,12 @@ def train_centrally(
         raise ConfigError(
             f"local.epochs is {local.epochs!r}, expected one whole number for central training."
         )
+    if privacy is not None:
+        if not isinstance(privacy, PrivateSteps):
+            raise ConfigError(
+                f"privacy is a {type(privacy).__name__}, expected PrivateSteps, or None for no privacy."
+            )
+        privacy.check(local.epochs, charged=afford is not None)
     loss = loss or default_loss
     client = as_client(examples)
     held_out = None if validation is None else as_client(validation)

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedlens.data.client import Client
 from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
+from fedlens.privacy.account import Account
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.noise import release
 from fedlens.privacy.per_example import PerExampleClipper
@@ -47,7 +48,7 @@ class PrivateSteps:
         augmentation: makes them; needed where ``views`` is more than 1.
 
     Raises:
-        ConfigError: no views, or several without an augmentation.
+        ConfigError: no mechanism, no views, or several without an augmentation.
     """
 
     mechanism: Mechanism
@@ -57,11 +58,37 @@ class PrivateSteps:
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mechanism, Mechanism):
+            raise ConfigError(
+                f"The mechanism of private steps is a {type(self.mechanism).__name__}, expected a "
+                "Mechanism."
+            )
         if self.views < 1 or (self.views > 1 and self.augmentation is None):
             raise ConfigError(
                 f"{self.views} views of each example were asked for, expected at least 1, and with "
                 "more than 1 an augmentation that makes them."
             )
+
+    def check(self, epochs: int, *, charged: bool) -> None:
+        """Refuse more epochs than the mechanism has a noise for, or pays for.
+
+        Args:
+            epochs: that a training is going to make in all.
+            charged: somebody else keeps account; a budget holds all the same.
+
+        Raises:
+            ConfigError: see above.
+        """
+        mechanism = self.mechanism
+        if self.period is None and epochs > mechanism.periods:
+            raise ConfigError(
+                f"A training of {epochs:,} epochs was asked for, but its privacy mechanism is for "
+                f"{mechanism.periods:,}; make one with as many periods."
+            )
+        if not charged or mechanism.budget is not None:
+            periods = range(epochs) if self.period is None else [self.period] * epochs
+            releases = [release for period in periods for release in mechanism.charges(period)]
+            Account(mechanism).reserve(releases, of="an example")
 
     def source(self, draws: Draws, epoch: int) -> RandomSource:
         """Return where this client's samples and noise of one epoch come from.
