@@ -14,6 +14,7 @@ from fedlens.report import privacy_words
 from fedlens.report.content import ReportContent
 from fedlens.report.history import steps
 from fedlens.report.tables import Table, class_table, confusions_table, split_table
+from fedlens.report.withheld import hides_clients, training_counts
 from fedlens.report.wording import NONE, count, decimal, listing, percent, whole
 from fedlens.report.words import (
     blindness,
@@ -213,7 +214,10 @@ def _training_data(content: ReportContent) -> list[str]:
     if not federated(content):
         return [f"{total} {what} of {content.dataset_name}, pooled in one place."]
     clients = count(len(content.client_names), "client")
-    found = [f"{total} {what} of {content.dataset_name}, held by {clients}."]
+    if hides_clients(content):
+        found = [f"Images of {content.dataset_name}, held by {clients}. {training_counts(content)}"]
+    else:
+        found = [f"{total} {what} of {content.dataset_name}, held by {clients}."]
     return [*found, sharing(content)] if sharing(content) else found
 
 

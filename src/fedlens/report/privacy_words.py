@@ -6,6 +6,7 @@ import re
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent
 from fedlens.report.history import Line, listed, look
+from fedlens.report.withheld import hides_clients
 from fedlens.report.wording import NONE, count, percent, whole
 
 _HARDLY, _SOMEWHAT = 0.06, 0.5  # bounds on an attacker's true positives at 1 % false ones
@@ -224,11 +225,6 @@ def _outside(content: ReportContent, *, federated: bool) -> list[list[str]]:
     lacks = ""
     if not held_out:
         lacks = " There is no held-out validation split: the validation figures are the test's."
-    counts = "Images of each class in the training split"
-    if federated:
-        counts += ", what each client holds"
-    if content.privacy is not None and content.privacy.mechanism.unit == "example":
-        counts += ", counts of gradients that were not finite"
     return [
         [
             "Training figures",
@@ -240,12 +236,23 @@ def _outside(content: ReportContent, *, federated: bool) -> list[list[str]]:
             f"Measured without noise on the {measured} images, which are outside the guarantee; so "
             f"are the images shown on this page. They took no part in training.{lacks}",
         ],
-        [
-            "Counts on this page",
-            f"{counts}, and running times are exact and not covered. "
-            "Leave them out where this page goes to whom they may not be known.",
-        ],
+        ["Counts and times", _counts(content, federated=federated)],
     ]
+
+
+def _counts(content: ReportContent, *, federated: bool) -> str:
+    """Return what of the training images is shown exactly, or that nothing is."""
+    if hides_clients(content):
+        return (
+            "Left out of this page: how many images each client holds, of which classes, and how long "
+            "its work took, are exact figures of what is to be hidden, and so are their sums."
+        )
+    held = ", what each client holds" if federated else ""
+    return (
+        f"Images of each class in the training split{held}, counts of gradients that were not finite, "
+        "and running times are exact and not covered. Leave them out where this page goes to whom "
+        "they may not be known."
+    )
 
 
 def _choice(content: ReportContent) -> str:

@@ -1,7 +1,7 @@
 """The tables of the report: rows of text, ready to be set."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,13 @@ from fedlens.report.comparison import Figure, errors
 from fedlens.report.content import ReportContent
 from fedlens.report.history import Line, client_series, latest, listed, look, series
 from fedlens.report.privacy_words import cohort_text
+from fedlens.report.withheld import (
+    exact_counts,
+    hides_clients,
+    hides_names,
+    times,
+    training_counts,
+)
 from fedlens.report.wording import NONE, count, decimal, duration, percent, size, whole
 
 MOST_CLIENTS = 30  # rows of the table of clients
@@ -110,9 +117,12 @@ def confusions_table(content: ReportContent) -> Table | None:
 
 
 def clients_table(content: ReportContent) -> Table | None:
-    """Return what each client holds and how it fared, the worst served first beyond 30 clients."""
+    """Return what each client holds and how it fared, the worst served first beyond 30 clients.
+
+    None where nothing is known of them but their names, or may be shown.
+    """
     names = content.client_names
-    if not names:
+    if not names or hides_names(content):
         return None
     history, sizes = content.seeds[0].history, client_sizes(content)
     accuracy = latest(client_series(history, len(names), "accuracy"))
@@ -120,7 +130,7 @@ def clients_table(content: ReportContent) -> Table | None:
     cosines = latest(client_series(history, len(names), "cosine_to_mean"))
     seconds = np.nansum(client_series(history, len(names), "seconds"), axis=1)
     joined = _took_part(history, len(names))
-    skew = total_variation(content.client_label_counts)
+    skew = None if hides_clients(content) else total_variation(content.client_label_counts)
     order = list(range(len(names)))
     caption = "The clients."
     if len(names) > MOST_CLIENTS:
@@ -149,6 +159,8 @@ def clients_table(content: ReportContent) -> Table | None:
         "Update norm": "Norm and cosine are those of the client's last update.",
     }
     known = [name for name, cells in columns.items() if set(cells) != {NONE}]
+    if known == ["Client"]:
+        return None
     return Table(
         " ".join([caption, *(note for name, note in notes.items() if name in known)]),
         known,
@@ -159,11 +171,13 @@ def clients_table(content: ReportContent) -> Table | None:
 def cost_table(content: ReportContent, *, unit: str) -> Table:
     """Return what the rounds (or epochs) cost: bytes each way and seconds, each and in all."""
     rows = []
-    for name, key, show in (
+    figures: list[tuple[str, str, Callable[[float], str]]] = [
         ("Sent to the clients", "bytes_down", size),
         ("Sent back to the server", "bytes_up", size),
-        ("Wall-clock time", "seconds", duration),
-    ):
+    ]
+    if not hides_clients(content):
+        figures.append(("Wall-clock time", "seconds", duration))
+    for name, key, show in figures:
         values = series(content.seeds[0].history, key)
         known = values[~np.isnan(values)]
         if len(known):
@@ -175,8 +189,9 @@ def cost_table(content: ReportContent, *, unit: str) -> Table:
         secret = cohort_text(content) and (
             " Who took part is secret: the traffic is that of a cohort of the expected size."
         )
+    hidden = f" {times(content)}".rstrip()
     return Table(
-        f"What the {unit}s cost{first_seed(content)}.{secret}",
+        f"What the {unit}s cost{first_seed(content)}.{secret}{hidden}",
         ("", f"Median {unit}", f"Largest {unit}", "In all"),
         rows,
     )
@@ -184,15 +199,21 @@ def cost_table(content: ReportContent, *, unit: str) -> Table:
 
 def split_table(content: ReportContent) -> Table:
     """Return how many images (or positive labels) each split holds of each class."""
+    splits = ["Training", "Validation", "Test"]
+    counts = content.split_counts
+    if hides_clients(content):
+        splits, counts = splits[1:], counts[1:]
     rows = [
-        [name, *(whole(int(number)) for number in content.split_counts[:, place])]
+        [name, *(whole(int(number)) for number in counts[:, place])]
         for place, name in enumerate(content.class_names)
     ]
     if content.task == "multiclass":
-        rows.append(["All", *(whole(int(total)) for total in content.split_counts.sum(1))])
+        rows.append(["All", *(whole(int(total)) for total in counts.sum(1))])
     what = "Images of each class" if content.task == "multiclass" else "Images with each label"
     first = "Class" if content.task == "multiclass" else "Label"
-    return Table(f"{what} in the three splits.", (first, "Training", "Validation", "Test"), rows)
+    note = training_counts(content) or exact_counts(content)
+    caption = f"{what} in the {'three splits' if len(splits) == 3 else 'other two splits'}. {note}"
+    return Table(caption.rstrip(), (first, *splits), rows)
 
 
 def settings_table(caption: str, settings: Mapping[str, Any]) -> Table:
@@ -228,10 +249,12 @@ def total_variation(
 
 
 def client_sizes(content: ReportContent) -> npt.NDArray[np.int64] | None:
-    """Return (K,) training images of each client, or None where that is not known.
+    """Return (K,) training images of each client, or None where that is not known, or hidden.
 
     Label counts give them for a multiclass task; otherwise the rounds' own records do.
     """
+    if hides_clients(content):
+        return None
     if content.client_sizes is not None:
         return np.asarray(content.client_sizes)
     if content.client_label_counts is not None and content.task == "multiclass":

@@ -15,6 +15,7 @@ from fedlens.report.tables import (
     first_seed,
     left_out,
 )
+from fedlens.report.withheld import exact_counts, hides_clients, what_clients_hold
 from fedlens.report.wording import count, decimal, duration, percent, size
 
 
@@ -23,7 +24,7 @@ def clients_section(content: ReportContent, drawer: Drawer) -> Section | None:
     if not words.federated(content) or not content.client_names:
         return None
     rows: list[list[Item]] = []
-    if content.client_label_counts is not None:
+    if content.client_label_counts is not None and not hides_clients(content):
         rows.append([_partition(content, drawer)])
     rows.append(_service(content, drawer))
     table = clients_table(content)
@@ -37,6 +38,7 @@ def clients_section(content: ReportContent, drawer: Drawer) -> Section | None:
     )
     paragraphs = text_only(
         words.sharing(content),
+        what_clients_hold(content) or exact_counts(content),
         _served(content),
         f"Updates that were left out of their round: {reasons}." if reasons else "",
     )
@@ -142,7 +144,7 @@ def _cost(content: ReportContent, drawer: Drawer) -> list[Item]:
         return []
     row: list[Item] = [table]
     rounds, seconds = aligned([history], "seconds")
-    if not np.isnan(seconds).all():
+    if not (np.isnan(seconds).all() or hides_clients(content)):
         row.append(
             drawer.chart(
                 "seconds",

@@ -9,6 +9,7 @@ from fedlens.report.drawings import MOST_CLIENTS, federation_figure, network_fig
 from fedlens.report.history import listed, look
 from fedlens.report.page import Drawer, Item, Section
 from fedlens.report.tables import client_sizes, split_table
+from fedlens.report.withheld import hides_clients, hides_names
 from fedlens.report.wording import count, size
 
 
@@ -33,8 +34,12 @@ def setup_section(content: ReportContent, drawer: Drawer) -> Section:
             drawer.chart(
                 "federation",
                 _federation(content),
-                "The federation, drawn from its configuration. The bars in a client are its mix of "
-                "classes, the number its training images"
+                "The federation, drawn from its configuration"
+                + (
+                    ""
+                    if hides_clients(content)
+                    else ". The bars in a client are its mix of classes, the number its training images"
+                )
                 + (
                     f"; {MOST_CLIENTS - 1} of {clients:,} clients are drawn."
                     if clients > MOST_CLIENTS
@@ -62,11 +67,14 @@ def _federation(content: ReportContent) -> Figure:
         cohort = listed(line, "cohort")
         if cohort and not np.isnan(look(line, "bytes_down")):
             message = look(line, "bytes_down") / len(cohort)
-    counts = content.client_label_counts
+    counts = None if hides_clients(content) else content.client_label_counts
     counts = None if counts is None else np.asarray(counts)
+    names = content.client_names
+    if hides_names(content):
+        names = ["client"] * len(names)
     rounds = count(len(history), "round")
     return federation_figure(
-        content.client_names,
+        names,
         counts,
         client_sizes(content),
         server=f"{words.algorithm(content)}, {rounds}",

@@ -1,0 +1,122 @@
+"""A report of client-level privacy shows no exact figure of what a client holds, and says why."""
+
+import dataclasses
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedlens.privacy.mechanism import Mechanism
+from fedlens.report import write_report
+from fedlens.report.content import PrivacyAccount, ReportContent, SeedResult
+from fedlens.report.model_card import model_card
+from fedlens.report.tables import split_table
+
+NAMES = [f"Hospital {word}" for word in ("Alder", "Birch", "Cedar", "Damson", "Elm")]
+COUNTS = np.array(
+    [[7001 + 13 * client + 101 * label for label in range(10)] for client in range(5)]
+)
+
+
+def client_level(private: ReportContent, placement: str) -> ReportContent:
+    spending = private.privacy
+    assert spending is not None
+    mechanism = Mechanism("client", 5, 2, 1.0, 3.0, 10, placement=placement)
+    names = NAMES if placement == "local" else ["every client"]
+    accounts = [PrivacyAccount(name, 5, mechanism.plan(), 4.1) for name in names]
+    secret = {"cohort": [], "clients": [], "left_out": [], "drift": {}}
+    history = [
+        {**line, **secret, "seconds": 4321.5 + number}
+        for number, line in enumerate(private.seeds[0].history)
+    ]
+    update = {"unit": "client", "relation": mechanism.relation, "mechanism": "dp-fedavg"}
+    return dataclasses.replace(
+        private,
+        seeds=[SeedResult(42, history, private.seeds[0].test)],
+        client_names=NAMES,
+        client_label_counts=COUNTS,
+        client_sizes=COUNTS.sum(1),
+        split_counts=np.array([COUNTS.sum(0), [600] * 10, [1000] * 10]),
+        privacy=dataclasses.replace(
+            spending,
+            terms=spending.terms.model_copy(update=update),
+            mechanism=mechanism,
+            accounts=accounts,
+            amplification=(),
+        ),
+    )
+
+
+def everything(content: ReportContent, folder: Path) -> str:
+    """Return the words of the page and of all its figures."""
+    page = write_report(content, folder).read_text()
+    page = re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
+
+
+def exact() -> list[str]:
+    """Return each count of images that a page could show: a cell, a client, a class, all."""
+    numbers = [*COUNTS.ravel(), *COUNTS.sum(1), *COUNTS.sum(0), COUNTS.sum()]
+    return [f"{number:,}" for number in numbers] + [f"{number}" for number in numbers]
+
+
+@pytest.mark.parametrize("placement", ["server", "local"])
+def test_no_count_of_a_clients_images_is_shown(
+    private: ReportContent, placement: str, tmp_path: Path
+) -> None:
+    content = client_level(private, placement)
+    page = everything(content, tmp_path)
+    card = model_card(content).markdown()
+    for text in (page, card):
+        assert not [number for number in exact() if re.search(rf"\b{number}\b", text)]
+    # the sizes of pictures in the page are not images
+    assert not (tmp_path / "figures" / "partition.svg").exists()
+    assert "What each client holds is left out" in page
+    assert "skew" not in page.replace("skewed by a Dirichlet draw", "")
+
+
+def test_who_is_there_is_shown_only_where_it_is_seen(
+    private: ReportContent, tmp_path: Path
+) -> None:
+    secret = everything(client_level(private, "server"), tmp_path / "server")
+    assert not [name for name in NAMES if name in secret]
+    assert "its name" in secret and "five clients" in secret.lower()
+    seen = everything(client_level(private, "local"), tmp_path / "local")
+    assert all(name in seen for name in NAMES)
+    assert "its name" not in seen
+
+
+@pytest.mark.parametrize("placement", ["server", "local"])
+def test_no_time_of_a_round_is_shown(
+    private: ReportContent, placement: str, tmp_path: Path
+) -> None:
+    """It follows from how many were drawn, and from how much they hold."""
+    page = everything(client_level(private, placement), tmp_path)
+    assert "Wall-clock time" not in page and not (tmp_path / "figures" / "seconds.svg").exists()
+    assert "Times are left out" in page
+
+
+def test_the_training_column_says_why_it_is_not_there(private: ReportContent) -> None:
+    table = split_table(client_level(private, "server"))
+    assert list(table.columns) == ["Class", "Validation", "Test"]
+    assert "Training images are left out" in table.caption
+    assert all(len(row) == 3 for row in table.rows)
+
+
+def test_at_the_level_of_examples_the_exact_counts_say_what_they_are(
+    private: ReportContent, tmp_path: Path
+) -> None:
+    page = everything(private, tmp_path)
+    assert "Who holds what" in page and "Wall-clock time" in page
+    assert "class of the one that is left" in page
+    rows = list(split_table(private).columns)
+    assert rows == ["Class", "Training", "Validation", "Test"]
+    assert "exact" in split_table(private).caption
+
+
+def test_without_privacy_nothing_is_left_out(federated: ReportContent, tmp_path: Path) -> None:
+    page = everything(federated, tmp_path)
+    assert "left out of this page" not in page and "Wall-clock time" in page
+    assert "exact" not in split_table(federated).caption
