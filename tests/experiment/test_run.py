@@ -1,16 +1,20 @@
 """Runs: what they leave behind, and that stopping changes nothing."""
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from commands import elsewhere, started
+from commands import fedlens as command
 
 import fedlens
 from fedlens.data import load_dataset
@@ -53,19 +57,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> fedlens.Run:
     return start_run(config(), tmp_path_factory.mktemp("runs") / "first")
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from fedlens.cli import main; main()", *arguments]
-
-
-def start(out: Path, *more: str, rounds: int = 6, **options) -> subprocess.Popen[str]:
+def small_run(out: Path, *more: str, rounds: int = 6) -> list[str]:
     sets = [part for value in [*SMALL, f"federation.rounds={rounds}"] for part in ("--set", value)]
-    return subprocess.Popen(
-        command("run", *sets, "--out", str(out), *more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    return ["run", *sets, "--out", str(out), *more]
 
 
 def lines(out: Path) -> int:
@@ -73,8 +67,8 @@ def lines(out: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:
-    while lines(out) < count and process.poll() is None:
+def wait_for(out: Path, count: int, runs: Callable[[], bool]) -> None:
+    while lines(out) < count and runs():
         time.sleep(0.002)
 
 
@@ -131,20 +125,22 @@ def test_kill_at_any_moment_then_resume_gives_the_same_bytes(
 ) -> None:
     more = ["--mode", mode, "--set", f"local.epochs={epochs}"]
     more += ["--set", f"federation.algorithm={algorithm}"]
+    resumed = []
     for number, (after, delay) in enumerate(moments):
         out = tmp_path / f"killed-{number}"
-        process = start(out, *more)
-        while not (out / "config.toml").exists() and process.poll() is None:
+        process = started(command, *small_run(out, *more))
+        while not (out / "config.toml").exists() and process.is_alive():
             time.sleep(0.002)
-        wait_for(out, after, process)
+        wait_for(out, after, process.is_alive)
         time.sleep(delay)
         process.kill()
-        process.communicate()
-        resumed = resume_run(out)
-        assert len(resumed.history) == 6
-        expected = start_run(resumed.config, tmp_path / f"whole-{number}")
-        one, other = (r.path / "model.safetensors" for r in (resumed, expected))
-        assert one.read_bytes() == other.read_bytes()
+        process.join()
+        resumed.append(resume_run(out))
+        assert len(resumed[-1].history) == 6
+        assert resumed[-1].config == resumed[0].config
+    expected = start_run(resumed[0].config, tmp_path / "whole")
+    whole = (expected.path / "model.safetensors").read_bytes()
+    assert all((run.path / "model.safetensors").read_bytes() == whole for run in resumed)
 
 
 def test_what_clients_remember_is_kept_for_two_checkpoints(tmp_path: Path) -> None:
@@ -163,8 +159,13 @@ def test_what_clients_remember_is_kept_for_two_checkpoints(tmp_path: Path) -> No
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(out, rounds=500)
-    wait_for(out, 2, process)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from fedlens.cli import main; main()", *small_run(out, rounds=500)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(out, 2, lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -176,14 +177,15 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
 
-    def small_files() -> None:  # a write past this size fails as on a full disk
+    def with_small_files() -> subprocess.CompletedProcess[str]:
+        # a write past this size fails as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        return command(*small_run(out))
 
-    process = start(out, preexec_fn=small_files)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "Could not write" in errors
-    assert "Traceback" not in errors
+    done = elsewhere(with_small_files)
+    assert done.returncode == 2
+    assert "Could not write" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list(out.rglob("*.part"))
     resumed = resume_run(out)
     assert len(resumed.history) == 6
@@ -295,9 +297,7 @@ def test_a_run_whose_images_changed_is_not_resumed(finished, tmp_path) -> None:
 def test_two_processes_never_write_the_same_run(finished, tmp_path) -> None:
     directory = copy_unfinished(finished, tmp_path / "run")
     with directory.lock():
-        done = subprocess.run(
-            command("resume", str(directory.path)), capture_output=True, text=True, check=False
-        )
+        done = elsewhere(lambda: command("resume", directory.path))
     assert done.returncode == 2
     assert "Another process is at work" in done.stderr
     resume_run(directory.path)
@@ -305,20 +305,24 @@ def test_two_processes_never_write_the_same_run(finished, tmp_path) -> None:
 
 def test_workers_that_outlive_a_killed_server_do_not_hold_its_lock(finished, tmp_path) -> None:
     directory = copy_unfinished(finished, tmp_path / "run")
-    script = (
-        "import os, signal, sys, time; from pathlib import Path\n"
-        "from fedlens.experiment.run_directory import RunDirectory\n"
-        "with RunDirectory(Path(sys.argv[1])).lock():\n"
-        "    if os.fork() == 0:\n"
-        "        time.sleep(20)\n"
-        "    else:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, directory.path], check=False, stderr=subprocess.DEVNULL
-    )
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    def serve() -> None:
+        with directory.lock():
+            worker = os.fork()
+            if worker == 0:
+                time.sleep(20)
+                os._exit(0)
+            there.send(worker)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = started(serve)
+    worker = here.recv()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     with directory.lock():
         assert directory.config_file.exists()
+        os.kill(worker, signal.SIGKILL)  # it was there until now
 
 
 @pytest.mark.parametrize(
