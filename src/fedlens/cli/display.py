@@ -45,6 +45,16 @@ def watching(quiet: bool = False) -> Iterator[Watcher]:
         yield watch
 
 
+@contextmanager
+def waiting(what: str, quiet: bool = False) -> Iterator[None]:
+    """Show on a terminal that work of unknown length goes on."""
+    if quiet or not errors.is_terminal:
+        yield
+        return
+    with errors.status(what):
+        yield
+
+
 def print_json(content: Any) -> None:
     """Print ``content`` as JSON on standard output."""
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")

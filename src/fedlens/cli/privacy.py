@@ -6,18 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from fedlens.cli.display import errors, out, print_json, table
+from fedlens.cli.display import errors, out, print_json, table, waiting
 from fedlens.cli.options import Json, RunPath
 from fedlens.errors import RunError
+from fedlens.experiment.ledger import open_ledger
 from fedlens.experiment.opened import part_folders
 from fedlens.experiment.privacy import private
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
 from fedlens.privacy.accounting import attack_bound, epsilon_of
 from fedlens.privacy.accounting import calibrate as find_noise
-from fedlens.privacy.ledger import Ledger
+from fedlens.privacy.ledger import KEY_VARIABLE, Ledger
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
+
+NOT_VERIFIED = 1  # exit code: nothing was wrong with the question, but the ledger proves nothing
 
 privacy = typer.Typer(
     help="Privacy: what a training costs, how much noise a budget needs, what a run has spent.",
@@ -102,6 +105,10 @@ def calibrate(
 def ledger(path: RunPath, *, json: Json = False) -> None:
     """Print what a run has spent, worked out again from its ledger.
 
+    The ledger is compared with the run's configuration, metrics and result. Exit code 0: it fits, and
+    its signature was verified. 1: it fits, but was signed with a key that is not here, so that it
+    proves nothing. 2: it was changed, or is not this run's.
+
     Example:
 
         fedlens privacy ledger runs/private
@@ -115,14 +122,36 @@ def ledger(path: RunPath, *, json: Json = False) -> None:
     folders = part_folders(path, config) if config.repeats > 1 else [path]
     if not folders:
         raise RunError(f"{path} has not begun; go on with `fedlens resume {path}`.")
-    spent = [_spent(Ledger.open(RunDirectory(folder).ledger_file)) for folder in folders]
+    spent = []
+    with waiting("working out what was spent", quiet=json):
+        for folder in folders:
+            part = RunDirectory(folder)
+            spent.append(_spent(open_ledger(part, part.read_config())))
     names = [folder.name for folder in folders]
     if config.repeats == 1:
         if json:
             print_json(without_nan(spent[0].content()))
         else:
             _print_spent(spent[0])
-        return
+    else:
+        _print_parts(names, spent, json)
+    foreign = [one.ledger for one in spent if not one.ledger.verified]
+    for found in foreign:
+        errors.print(
+            f"Not verified: {found.path} was signed with another key than this machine's, so that a "
+            "change would not be noticed; check it where the run was made, or name the file of its "
+            f"key in ${KEY_VARIABLE}.",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if foreign:
+        raise typer.Exit(NOT_VERIFIED)
+
+
+def _print_parts(names: list[str], spent: list["_Spent"], json: bool) -> None:
+    """Print what each seed has spent, and what all have together."""
     # one image may be at another client for another seed: whatever it is, it is no worse than this
     together = epsilon_of(
         [release for one in spent for release in one.ledger.releases(one.worst)],
@@ -209,8 +238,8 @@ def _print_spent(spent: _Spent, title: str = "") -> None:
     _say(f"Noise and samples: {terms.source}.")
     if not terms.guarantee:
         _say("They were seeded, so that nothing is guaranteed: whoever knows the seed knows all.")
-    if not found.verified:
-        _say("Not verified: it was signed with the key of another machine.")
+    if found.verified:
+        _say("Verified: signed with this machine's key, and it fits the run.")
 
 
 def _say(line: str) -> None:

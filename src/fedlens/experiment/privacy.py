@@ -8,6 +8,13 @@ from fedlens.data import ImageDataset, Partition
 from fedlens.data.augmentation import shift_and_mirror
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config
+from fedlens.experiment.ledger import (
+    EVERY_CLIENT,
+    POOLED,
+    check_accounts,
+    open_ledger,
+    terms_of,
+)
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated.cohort import cohort_size, planned_work
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
@@ -19,14 +26,10 @@ from fedlens.privacy.accounting import (
     no_more_than,
 )
 from fedlens.privacy.adaptive_clip import AdaptiveClip
-from fedlens.privacy.ledger import Ledger, Terms
+from fedlens.privacy.ledger import Ledger
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
-from fedlens.privacy.sources import SecureSource, SeededSource
 from fedlens.training.private import Augmentation
-
-EVERY_CLIENT = "every client"
-POOLED = "all images"
 
 Plan = Callable[[Mechanism], list[Release]]
 
@@ -225,37 +228,23 @@ class Book:
         """Open the run's ledger, or begin it where the run has not begun.
 
         Raises:
-            RunError: the ledger is gone, was changed, is of other accounts, or is an older one, so
-                that there are more releases in the metrics than in it.
+            RunError: the ledger is gone, was changed, or is not the run's; see :func:`open_ledger`.
         """
         self._budget = config.privacy.epsilon
         self._plans = {account.name: account.plan for account in accounts}
         self._names = [account.name for account in accounts]
-        terms = terms_of(config, accounts[0].mechanism)
+        units = {account.name: account.units for account in accounts}
         path = directory.ledger_file
-        history = directory.read_metrics()
         if not path.exists():
-            if history or directory.checkpoint_files():
+            if directory.read_metrics() or directory.checkpoint_files():
                 raise RunError(
                     f"{path} is gone, so that what the run has spent is not known; put it back, or "
                     "start a new run."
                 )
-            units = {account.name: account.units for account in accounts}
-            self.ledger = Ledger.create(path, terms, units)
+            self.ledger = Ledger.create(path, terms_of(config), units)
             return
-        self.ledger = Ledger.open(path)
-        if self.ledger.terms != terms or set(self.ledger.units) != set(self._names):
-            raise RunError(
-                f"{path} is the ledger of another run; put back the one that belongs here."
-            )
-        told = (history[-1] if history else {}).get("privacy")
-        account, made = (told.get(k) for k in ("account", "releases")) if told else (None, None)
-        if account in self._plans and isinstance(made, int) and self.ledger.steps(account) < made:
-            raise RunError(
-                f"{path} has {self.ledger.steps(account):,} releases of '{account}', but "
-                f"{directory.metrics_file.name} has {made:,}: it is an older one; put back the ledger "
-                "that the run wrote last."
-            )
+        self.ledger = open_ledger(directory, config)
+        check_accounts(self.ledger, units)
 
     def afford(self, charges: Mapping[str, Sequence[Release]]) -> bool:
         """Charge, or return False and charge nothing where that would exceed the budget."""
@@ -291,21 +280,6 @@ class Book:
         if no_more_than(after, plan) and epsilon_of(plan, delta) <= self._budget:
             return True
         return epsilon_of(after, delta) <= self._budget
-
-
-def terms_of(config: Config, mechanism: Mechanism) -> Terms:
-    """Return the terms that a run's ledger opens with."""
-    section = config.privacy
-    source = SeededSource(config.seed) if section.seeded else SecureSource()
-    return Terms(
-        mechanism=section.mechanism,
-        unit=mechanism.unit,
-        relation=mechanism.relation,
-        delta=section.delta,
-        budget=section.epsilon,
-        source=source.description,
-        guarantee=source.guarantee,
-    )
 
 
 def augmentation_of(config: Config) -> Augmentation | None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fedlens.data import ImageDataset, Partition
-from fedlens.errors import RunError
 from fedlens.experiment.config import parse_config
 from fedlens.experiment.gallery import Gallery, build_gallery
+from fedlens.experiment.ledger import check_accounts, open_ledger
 from fedlens.experiment.modes import units
 from fedlens.experiment.opened import Run
 from fedlens.experiment.privacy import accounts_of, private
@@ -21,7 +21,6 @@ from fedlens.explain import blind_area, blind_light
 from fedlens.models.summary import summarise_layers
 from fedlens.privacy.accounting import attack_bound
 from fedlens.privacy.amplification import amplification
-from fedlens.privacy.ledger import Ledger
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
 from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent, SeedResult
@@ -120,7 +119,7 @@ def _title(run: Run, dataset: ImageDataset, clients: int) -> str:
 
 def _spending(run: Run, dataset: ImageDataset, clients: Partition | None) -> PrivacySpending:
     """Replay a run's ledger."""
-    ledger = Ledger.open(RunDirectory(run.path).ledger_file)
+    ledger = open_ledger(RunDirectory(run.path), run.config)
     delta = ledger.terms.delta
     accounts = [
         PrivacyAccount(name, units, ledger.releases(name), ledger.epsilon(name))
@@ -133,13 +132,9 @@ def _spending(run: Run, dataset: ImageDataset, clients: Partition | None) -> Pri
     content["privacy"]["noise_multiplier"] = max(
         (release.noise_multiplier for release in worst.releases), default=0.0
     )
-    known = {
-        account.name: account.mechanism
-        for account in accounts_of(parse_config(content), dataset, clients)
-    }
-    if worst.name not in known:
-        raise RunError(f"{ledger.path} is the ledger of another run; put back the one of this run.")
-    mechanism = known[worst.name]
+    planned = accounts_of(parse_config(content), dataset, clients)
+    check_accounts(ledger, {account.name: account.units for account in planned})
+    mechanism = {account.name: account.mechanism for account in planned}[worst.name]
     return PrivacySpending(
         terms=ledger.terms,
         mechanism=mechanism,

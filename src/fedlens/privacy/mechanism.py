@@ -24,6 +24,13 @@ ZERO_OUT = "one replaced by nothing, the number of units being public"
 REPLACE = "one replaced by any other"
 
 
+def relation_of(sampling: Sampling, placement: Placement) -> str:
+    """Return, in words, which two inputs cannot be told apart."""
+    if placement == "local":
+        return REPLACE
+    return ADD_OR_REMOVE if sampling == "poisson" else ZERO_OUT
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """Clipped vectors of a sample of units, added up with Gaussian noise, period after period.
@@ -123,9 +130,7 @@ class Mechanism:
     @property
     def relation(self) -> str:
         """Return, in words, which two inputs cannot be told apart."""
-        if self.placement == "local":
-            return REPLACE
-        return ADD_OR_REMOVE if self.sampling == "poisson" else ZERO_OUT
+        return relation_of(self.sampling, self.placement)
 
     def multiplier(self, period: int) -> float:
         """Return the noise multiplier of period number ``period``, from 0."""
