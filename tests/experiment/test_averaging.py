@@ -65,6 +65,16 @@ def test_the_figures_that_end_the_run_are_those_of_the_model_that_is_kept(finish
     assert last["averaged"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert finished.result["final_validation_accuracy"] == last["averaged"]["accuracy"]
     assert last["averaged"]["loss"] != last["validation"]["loss"]
+    reached = [line["averaged"]["accuracy"] for line in finished.history]
+    assert finished.result["best_validation_accuracy"] == max(reached)
+    assert finished.result["best_round"] == 1 + reached.index(max(reached))
+
+
+def test_a_base_that_averages_can_be_undone_and_older_runs_keep_their_digest() -> None:
+    content = {**CONTENT, "federation": {**CONTENT["federation"], "averaging": 0}}
+    plain = {k: v for k, v in CONTENT["federation"].items() if k != "averaging"}
+    assert parse_config(content) == parse_config({**CONTENT, "federation": plain})
+    assert "averaging" not in parse_config(content).to_dict()["federation"]
 
 
 def test_it_goes_on_from_a_checkpoint_with_the_same_bytes(finished, tmp_path: Path) -> None:
@@ -82,6 +92,9 @@ def test_the_report_says_whose_figures_are_whose(finished) -> None:
     page = html.unescape(report_run(finished).read_text()).replace("\u00a0", " ")
     assert "The model of the run is the average of the rounds' models" in page
     assert "All test figures are those of the average after the last round" in page
+    assert "The overfitting gap of the last round's own model" in page
+    assert "the client it serves worst" not in page  # that was measured with each round's model
+    assert "The client that the last round's own model serves worst is" in page
     assert (finished.path / "figures" / "averaged.png").is_file()
 
 
@@ -101,7 +114,23 @@ def test_a_study_shows_averages_beside_the_last_round_and_takes_them_from_elsewh
     assert "average" not in rows["FedProx"]
     (advice,) = recommend(summary)
     text = advice.text.replace("\u00a0", " ")
-    assert f"FedAvg's ends highest: {100 * averaged.averaged[-1]:.2f} %" in text
+    assert (
+        f"FedAvg's has the highest mean final accuracy: {100 * averaged.averaged[-1]:.2f} %" in text
+    )
     taken = summarise(study, tmp_path / "nothing", read_elsewhere(study, [tmp_path / "out"]))
     assert [cell.averaged for cell in taken.cells] == [averaged.averaged, ()]
     assert [cell.accuracy for cell in taken.cells] == [averaged.accuracy, plain.accuracy]
+
+
+def test_a_cell_that_was_made_without_an_average_is_still_one_of_a_study_that_averages() -> None:
+    """The rounds are the same: the cells of an older manifest need not be run again."""
+    averaging = load_study("noniid")
+    cell = averaging.cells[0]
+    content = cell.config.to_dict()
+    assert content["federation"].pop("averaging") == 0.9
+    assert cell.is_of(parse_config(content))
+    content["federation"]["averaging"] = 0.8
+    assert not cell.is_of(parse_config(content))
+    del content["federation"]["averaging"]
+    content["local"]["lr"] = 0.02
+    assert not cell.is_of(parse_config(content))

@@ -1,4 +1,4 @@
-"""The average over the rounds: against the recurrence worked out by hand, and what it must not touch."""
+"""The average over the rounds: against the recurrence by hand, and what it must not touch."""
 
 import pytest
 import torch
@@ -121,7 +121,7 @@ def test_it_works_without_a_validation_set() -> None:
     assert torch.equal(get_vector(result.model), get_vector(trained(3, DECAY).model))
 
 
-@pytest.mark.parametrize("decay", [1.0, -0.1, float("nan")])
+@pytest.mark.parametrize("decay", [1.0, -0.1, float("nan"), "0.9", None, True])
 def test_a_decay_that_cannot_be_is_refused(decay) -> None:
     with pytest.raises(
         ConfigError, match=r"federation\.averaging is .*expected a number in \[0, 1\)"

@@ -214,7 +214,9 @@ def _list(chosen: Study, states: dict[str, str], json: bool) -> None:
 def _print(summary: StudySummary, page: Path) -> None:
     made = accuracy_table(summary)
     rows = [list(row) for row in made.rows]
-    table("Accuracy after the last round, and of the best round (%)", list(made.columns), rows)
+    average = ", and of the rounds' average" if any(c.averaged for c in summary.cells) else ""
+    title = f"Accuracy after the last round, and of the best round{average} (%)"
+    table(title, list(made.columns), rows)
     for advice in recommend(summary):
         out.print(f"{advice.title}: {advice.text}", highlight=False, markup=False, soft_wrap=True)
     if summary.missing:
@@ -237,6 +239,7 @@ def _content(summary: StudySummary, page: Path) -> dict[str, Any]:
                 "seeds": list(group.seeds),
                 "final_accuracy": [cell.final for cell in group.cells],
                 "best_accuracy": [cell.best for cell in group.cells],
+                "averaged_accuracy": [cell.averaged[-1:] for cell in group.cells],
                 "total_bytes": [cell.total_bytes for cell in group.cells],
                 "worst_client": [cell.worst_client for cell in group.cells],
                 "seconds": [cell.seconds for cell in group.cells],

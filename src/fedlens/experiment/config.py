@@ -94,7 +94,8 @@ class Config(Section):
         if self.mode == "federated" and self.local.averaging:
             raise ConfigError(
                 f"local.averaging is {self.local.averaging}, expected 0 in mode 'federated': a "
-                "client's average would not be what its algorithm works with."
+                "client's average would not be what its algorithm works with; federation.averaging "
+                "averages the rounds."
             )
         own = SCHEMES[self.partition.scheme]
         for key, default in SCHEME_DEFAULTS.items():

@@ -198,4 +198,8 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 def _line(unit: str, number: int, total: int, record: RoundRecord | EpochRecord) -> str:
     accuracy = "" if record.validation is None else f"{100 * record.validation.accuracy:.2f} %"
-    return f"{unit} {number}/{total}: validation accuracy {accuracy} in {record.seconds:.1f} s"
+    average = getattr(record, "averaged", None)
+    beside = "" if average is None else f" (average {100 * average.accuracy:.2f} %)"
+    return (
+        f"{unit} {number}/{total}: validation accuracy {accuracy}{beside} in {record.seconds:.1f} s"
+    )

@@ -61,6 +61,7 @@ def start_run(
     config = located(config)
     dataset = dataset if dataset is not None else find_dataset(config)
     watch = watch or _silent
+    _tell_of_noise(config, watch)
     for number in range(config.repeats):
         single = _single_config(config, config.seed + number)
         made = _prepare(single, as_configured(dataset, single))
@@ -101,7 +102,9 @@ def resume_run(path: Path, *, watch: Watcher | None = None) -> Run:
     if directory.read_result() is None:
         with directory.lock():
             run = load_run(path)
-            _carry_out(directory, config, run.image_set, run.environment, watch or _silent)
+            watch = watch or _silent
+            _tell_of_noise(config, watch)
+            _carry_out(directory, config, run.image_set, run.environment, watch)
     return load_run(path)
 
 
@@ -257,14 +260,15 @@ def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watc
 
 def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
     unit = "round" if "round" in history[-1] else "epoch"
-    best = max(history, key=lambda line: line["validation"]["accuracy"] or 0)
-    last = history[-1].get("averaged") or history[-1]["validation"]  # of the model that is kept
+    # of the model that is kept, or would have been
+    kept = [line.get("averaged") or line["validation"] for line in history]
+    best = max(range(len(kept)), key=lambda place: kept[place]["accuracy"] or 0)
     return {
         "test": test.to_json(),
         f"{unit}s": len(history),
-        "final_validation_accuracy": last["accuracy"],
-        f"best_{unit}": best[unit],
-        "best_validation_accuracy": best["validation"]["accuracy"],
+        "final_validation_accuracy": kept[-1]["accuracy"],
+        f"best_{unit}": history[best][unit],
+        "best_validation_accuracy": kept[best]["accuracy"],
         "seconds": sum(line["seconds"] for line in history),
         "bytes_down": sum(line.get("bytes_down", 0) for line in history),
         "bytes_up": sum(line.get("bytes_up", 0) for line in history),
@@ -289,6 +293,13 @@ def _class_number(entry: str | int, dataset: ImageDataset) -> int:
 
 def _single_config(config: Config, seed: int) -> Config:
     return parse_config({**config.to_dict(), "seed": seed, "repeats": 1})
+
+
+def _tell_of_noise(config: Config, watch: Watcher) -> None:
+    """Say that noise is going to be found for a budget, which may take long."""
+    if private(config) and config.privacy.noise_multiplier is None:
+        message = f"finding the noise that meets epsilon {config.privacy.epsilon:g}"
+        watch(Event(0, units(config) * config.repeats, message))
 
 
 def _silent(_: Event) -> None:

@@ -92,10 +92,10 @@ class FederationSection(Section):
     )
     averaging: float | None = Field(
         None,
-        gt=0,
+        ge=0,
         lt=1,
-        description="decay of an average of the global models over the rounds, which is then the "
-        "model of the run",
+        description="most that an average of the global models keeps of itself in a round; the "
+        "average is then the model of the run",
     )
     far_off: Literal["keep", "clip", "reject"] = Field(
         "keep", description="what is done with updates much longer than their round's median"
@@ -103,6 +103,11 @@ class FederationSection(Section):
     far_off_factor: float = Field(
         3.0, ge=1, allow_inf_nan=False, description="how many medians are far off"
     )
+
+    @field_validator("averaging")
+    @classmethod
+    def _none_for_zero(cls, value: float | None) -> float | None:
+        return value or None  # runs from before there was an average have no such key
 
 
 class LocalSection(Section):

@@ -95,10 +95,12 @@ def federate(
         screening: what is done about updates that are far off; by default nothing.
         minimum_cohort: usable updates below which a round is repeated with a new cohort; the work
             of the attempt is lost.
-        averaging: decay, in [0, 1), of an average of the global models over the rounds: where it
+        averaging: most, in [0, 1), that an average of the global models keeps of itself in a
+            round; round n keeps min(averaging, n / (n + 9)), so that the window grows with the
+            rounds, and this limit acts only after 9 averaging / (1 - averaging) of them. Where it
             is above 0 the average is what is returned, and it is measured beside the model of
             each round. The rounds themselves go on as without it. Under privacy it costs nothing.
-            (Server-side averaging: Caldarola, Caputo and Ciccone 2022.)
+            (Up to the limit: polynomial-decay averaging, Shamir and Zhang 2013, with eta = 8.)
         privacy: hides examples (``ExamplePrivacy``) or clients (``ClientPrivacy``); by default nothing
             is hidden. A federation that would spend more than its budget is refused; one that does
             so by repeating rounds, or whose ``charge`` says no, ends early.
@@ -202,7 +204,7 @@ def _check(
         raise ConfigError(f"federation.workers is {workers}, expected a whole number from 1.")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected a whole number from 0.")
-    if not 0 <= averaging < 1:
+    if type(averaging) not in (int, float) or not 0 <= averaging < 1:
         raise ConfigError(f"federation.averaging is {averaging}, expected a number in [0, 1).")
     if local.threads > 1:
         raise ConfigError(

@@ -91,6 +91,7 @@ def _what_was_run(content: ReportContent) -> str:
             f"{who.capitalize()} trained {model_name(content)}, a network of "
             f"{content.total_parameters:,} parameters, on {content.dataset_name} for {length} with "
             f"{algorithm(content)}{again}."
+            + (" The model is the average of the rounds' models." if is_averaged(content) else "")
         )
     return (
         f"The network {model_name(content)}, of {content.total_parameters:,} parameters, was "
@@ -136,7 +137,7 @@ def _weakest(content: ReportContent) -> list[str]:
     value = with_spread(mean, lambda v: decimal(v, 3))
     sentence = f"Its weakest {noun} is {content.class_names[place]} (F1 {value})"
     worst = worst_client(content)
-    if worst is None:
+    if worst is None or is_averaged(content):  # clients are measured with each round's model
         return [f"{sentence}."]
     name, accuracy = worst
     return [f"{sentence}; the client it serves worst is {name} ({percent(accuracy, 1)})."]
@@ -206,6 +207,11 @@ def repeatable(content: ReportContent) -> bool:
     return content.privacy is None or not content.privacy.terms.guarantee
 
 
+def is_averaged(content: ReportContent) -> bool:
+    """Tell whether the model of the run is the average of its rounds' models."""
+    return federated(content) and bool(setting(content, "federation", "averaging"))
+
+
 def best_step(content: ReportContent) -> Point | None:
     """Return the best step of the first seed by validation accuracy (by loss if multi-label)."""
     history = content.seeds[0].history
@@ -241,11 +247,10 @@ def ending(content: ReportContent) -> list[str]:
                 else f"validation accuracy {percent(top.value)}"
             )
             sentences.append(f"{which} best {name} was {top.step}, with {value}.")
-    averaged = over_seeds(content, lambda s: last_value(s, "averaged", "accuracy"))
-    if averaged is None:
-        whose = f"the last {name}"
-    else:
+    whose = f"the last {name}"
+    if is_averaged(content):
         whose = f"the average after the last {name}"
+        averaged = over_seeds(content, lambda s: last_value(s, "averaged", "accuracy"))
         sentences.append(
             f"The model of the run is the average of the {name}s' models, each older one counting "
             f"less; its validation accuracy is {with_spread(averaged, percent)}."
@@ -264,8 +269,9 @@ def overfitting(content: ReportContent) -> str:
         if federated(content)
         else "the former is measured while the weights still move"
     )
+    end = "of the last round's own model" if is_averaged(content) else "at the end"
     return (
-        "The overfitting gap at the end, training minus validation accuracy, is "
+        f"The overfitting gap {end}, training minus validation accuracy, is "
         f"{with_spread(value, points)} points; {where}."
     )
 

@@ -42,6 +42,7 @@ def subject_of(run: Run, content: ReportContent) -> Subject:
     federated = config.mode == "federated"
     unit = "round" if federated else "epoch"
     clients = f", {len(content.client_names)} clients" if federated else ""
+    averaged = " averaged" if federated and config.federation.averaging else ""
     blind = None if content.blind_area is None else torch.from_numpy(content.blind_area)
     return Subject(
         title=f"{config.model.name} on {dataset.name}",
@@ -59,7 +60,7 @@ def subject_of(run: Run, content: ReportContent) -> Subject:
         train=dataset.train,
         test_split=dataset.test,
         round=len(part.history),
-        trained=f"{config.mode}{clients}, {len(part.history)} {unit}s",
+        trained=f"{config.mode}{clients}, {len(part.history)} {unit}s{averaged}",
         privacy=_privacy(content.privacy),
         methods=tuple(able),
         layer=config.explain.layer,

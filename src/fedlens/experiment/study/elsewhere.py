@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import parse_config
-from fedlens.experiment.run import located
 from fedlens.experiment.study.grid import Cell, Study
 from fedlens.files import read_bytes
 from fedlens.report.study_content import CellResult
@@ -132,7 +131,7 @@ def _read(path: Path) -> _Manifest:
 
 
 def _result(cell: Cell, entry: _Entry, classes: int, path: Path) -> CellResult:
-    if parse_config(entry.config) != located(cell.config):
+    if not cell.is_of(parse_config(entry.config)):
         raise ConfigError(
             f"{path}: the cell {entry.cell} was made with other settings than the study has now."
         )

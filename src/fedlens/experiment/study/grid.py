@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from fedlens.errors import ConfigError
 from fedlens.experiment.config import Config, merged, parse_config
 from fedlens.experiment.quick import quick_values
+from fedlens.experiment.run import located
 from fedlens.experiment.wording import did_you_mean
 
 LARGEST_FILE = 1 << 20
@@ -80,6 +81,16 @@ class Cell:
     def folder(self, study_folder: Path) -> Path:
         """Return the cell's run directory."""
         return study_folder / "cells" / self.partition / self.algorithm / f"seed-{self.seed}"
+
+    def is_of(self, config: Config) -> bool:
+        """Tell whether a run of ``config`` is a run of this cell.
+
+        An average over the rounds changes nothing of the rounds, so that one made without it is.
+        """
+        found, expected = config.to_dict(), located(self.config).to_dict()
+        if "averaging" not in found["federation"]:
+            expected["federation"].pop("averaging", None)
+        return found == expected
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,13 @@ def _averages(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
     top = max(averaged, key=lambda group: _average(group, lambda c: c.final_average))
     gain = _average(top, lambda c: c.final_average) - _mean(top)
     shown = with_spread(top.over_seeds(lambda c: c.final_average), percent)
-    change = f"{points(abs(gain))} points {'above' if gain > 0 else 'below'}"
+    if abs(gain) < 0.00005:
+        change = "as much as"
+    else:
+        change = f"{points(abs(gain))} points {'above' if gain > 0 else 'below'}"
     return (
-        f"Of the averages over the rounds, which cost nothing, {titles[top.algorithm]}'s ends "
-        f"highest: {shown}, {change} the model of its own last round."
+        f"Of the averages over the rounds {titles[top.algorithm]}'s has the highest mean final "
+        f"accuracy: {shown}, {change} the model of its own last round."
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.opened import Run, load_run
-from fedlens.experiment.run import located
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study.elsewhere import Elsewhere
 from fedlens.experiment.study.grid import Cell, Study
@@ -88,7 +87,7 @@ def cell_state(cell: Cell, folder: Path) -> str:
     directory = RunDirectory(cell.folder(folder))
     if not directory.config_file.exists():
         return ""
-    if directory.read_config() != located(cell.config):
+    if not cell.is_of(directory.read_config()):
         raise ConfigError(
             f"{directory.path} was made with other settings than the study has now; choose another "
             "--out, or delete that directory to run the cell again."

@@ -53,8 +53,9 @@ def _served(content: ReportContent) -> str:
         client_series(content.seeds[0].history, len(content.client_names), "accuracy")
     )
     best = int(np.nanargmax(accuracy))
+    whose = "last round's own model" if words.is_averaged(content) else "shared model"
     return (
-        f"The client that the shared model serves worst is {worst[0]}, at {percent(worst[1], 1)}; "
+        f"The client that the {whose} serves worst is {worst[0]}, at {percent(worst[1], 1)}; "
         f"best served is {content.client_names[best]}, at {percent(float(accuracy[best]), 1)}"
         f"{first_seed(content)}."
     )
