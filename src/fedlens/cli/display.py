@@ -60,13 +60,22 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; all columns but the first are numbers, set to the right."""
+def table(
+    title: str, columns: list[str], rows: list[list[str]], more: list[list[str]] | None = None
+) -> None:
+    """Print a table; all columns but the first are numbers, set to the right.
+
+    ``more`` are rows that stand apart from the others, under a line.
+    """
     grid = Table(title=title, title_justify="left", title_style="bold")
     for position, name in enumerate(columns):
         grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*row)
+    if more:
+        grid.add_section()
+        for row in more:
+            grid.add_row(*row)
     out.print(grid)
 
 

@@ -97,7 +97,8 @@ def calibrate(
         fedlens privacy calibrate --epsilon 1 --units 5400 --expected 512 --periods 20 --schedule linear
     """
     plan = _mechanism(unit, units, expected, periods, 1.0, sampling, placement, schedule, end)
-    noise = find_noise(lambda scale: plan.with_noise(scale).plan(), epsilon, delta)
+    with waiting("working out the noise", quiet=json):
+        noise = find_noise(lambda scale: plan.with_noise(scale).plan(), epsilon, delta)
     _show(plan.with_noise(noise), delta, json)
 
 
@@ -275,18 +276,21 @@ def _mechanism(
 
 def _show(plan: Mechanism, delta: float, json: bool) -> None:
     releases = plan.plan()
+    with waiting("working out what it costs", quiet=json):
+        costs = [epsilon_of(releases, delta), epsilon_of(releases, delta, accountant="rdp")]
+        bound = attack_bound(releases, 0.01)
     content = {
         "unit": plan.unit,
         "relation": plan.relation,
         "delta": delta,
-        "epsilon_pld": epsilon_of(releases, delta),
-        "epsilon_rdp": epsilon_of(releases, delta, accountant="rdp"),
+        "epsilon_pld": costs[0],
+        "epsilon_rdp": costs[1],
         "noise_multiplier": plan.noise_multiplier,
         "last_noise_multiplier": plan.multiplier(plan.periods - 1),
         "sampling": plan.sampling,
         "rate": plan.rate,
         "releases": sum(release.count for release in releases),
-        "true_positive_rate_bound_at_1_percent": attack_bound(releases, 0.01),
+        "true_positive_rate_bound_at_1_percent": bound,
     }
     warning = ""
     if delta * plan.population >= 1 and plan.placement != "local":

@@ -1,5 +1,6 @@
 """``fedlens run``, ``resume`` and ``report``."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +11,18 @@ from fedlens.cli.display import errors, out, print_json, table, watching
 from fedlens.cli.options import ConfigFile, Json, Preset, RunPath, Set
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import load_config
+from fedlens.experiment.ledger import terms_of
 from fedlens.experiment.opened import Run, find_dataset, find_dataset_or_embedded, load_run
+from fedlens.experiment.privacy import private
 from fedlens.experiment.quick import quick_values
 from fedlens.experiment.reporting import report_run
 from fedlens.experiment.run import resume_run, start_run
 from fedlens.files import without_nan
+from fedlens.report.privacy_words import epsilon_text, small
 from fedlens.training.memory import keep_freed_memory
 
 STOPPED = 130  # the shell's exit code for Ctrl-C
+ALL = 0.99  # of a budget: noise is found to a few thousandths of it
 
 
 def run(
@@ -146,13 +151,58 @@ def _finish(finished: Run, json: bool) -> None:
         [label, "" if np.isnan(value) else f"{value:.3f}"]
         for label, value in zip(finished.class_names, per_class.mean(0), strict=True)
     ]
-    table("Test split", ["label" if multilabel else "class", name], rows)
+    spent = summary.get("privacy", [])
+    table(
+        "Test split and privacy" if spent else "Test split",
+        ["label" if multilabel else "class", name],
+        rows,
+        _spent_rows(spent[0]) if spent else None,
+    )
     if multilabel:
         _headline("Mean AUC", [float(np.nanmean(row)) for row in per_class], 3)
         _headline("Accuracy over all yes/no answers", [100 * t.accuracy for t in tests], 2, " %")
     else:
         _headline("Test accuracy", [100 * t.accuracy for t in tests], 2, " %")
+    if len(spent) > 1:
+        out.print(
+            f"That is what seed {summary['seeds'][0]} has spent; each of the {len(spent)} seeds is a "
+            f"release of its own, and together they cost more: fedlens privacy ledger {finished.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _spent(part: Run) -> dict[str, Any]:
+    """Return what a private run has spent, with all that belongs to such a number."""
+    told, terms = (part.result or {})["privacy"], terms_of(part.config)
+    epsilon = math.inf if told["epsilon"] is None else told["epsilon"]
+    early = (part.result or {}).get("ended_early") is True
+    return {
+        "epsilon": epsilon,
+        "delta": terms.delta,
+        "unit": terms.unit,
+        "relation": terms.relation,
+        "budget": terms.budget,
+        "used_up": None if terms.budget is None else early or epsilon >= ALL * terms.budget,
+        "guarantee": terms.guarantee,
+    }
+
+
+def _spent_rows(spent: dict[str, Any]) -> list[list[str]]:
+    budget = "none was set"
+    if spent["budget"] is not None:
+        early = spent["used_up"] and spent["epsilon"] < ALL * spent["budget"]
+        budget = f"{spent['budget']:g}, {'' if spent['used_up'] else 'not '}used up"
+        budget += ": training ended early" if early else ""
+    rows = [
+        ["epsilon (PLD)", epsilon_text(spent["epsilon"])],
+        ["delta", small(spent["delta"])],
+        ["unit", f"one {spent['unit']}"],
+        ["neighbours", spent["relation"]],
+        ["budget", budget],
+    ]
+    return rows if spent["guarantee"] else [*rows, ["guarantee", "none: seeded"]]
 
 
 def _headline(name: str, values: list[float], digits: int, unit: str = "") -> None:
@@ -164,6 +214,7 @@ def _headline(name: str, values: list[float], digits: int, unit: str = "") -> No
 def _summary(finished: Run, page: Path) -> dict[str, Any]:
     runs = finished.parts or (finished,)
     tests = [part.test for part in runs]
+    spent = {"privacy": [_spent(part) for part in runs]} if private(finished.config) else {}
     return {
         "run": str(finished.path),
         "report": str(page),
@@ -177,6 +228,7 @@ def _summary(finished: Run, page: Path) -> dict[str, Any]:
             for part in runs
         ],
         "notices": finished.environment.get("notices", []),
+        **spent,
     }
 
 
