@@ -27,6 +27,7 @@ from fedlens.experiment.privacy import (
 )
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.explain.layers import find_layer, has_map
+from fedlens.federated.algorithm import Federation
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
 from fedlens.federated.faults import Screening
 from fedlens.federated.privacy import check_network, check_privacy
@@ -172,6 +173,8 @@ def _prepare(config: Config, dataset: ImageDataset) -> Prepared:
         parts = partition_of(config, dataset)
         size = cohort_size(config.cohort(), len(parts))
         check_minimum_cohort(config.federation.minimum_cohort, size)
+        sizes = tuple(len(client) for client in parts)
+        config.algorithm().check(Federation(sizes, config.local_training()))
     if config.privacy.views > 1 and isinstance(model, FixedFeatureNetwork):
         raise ConfigError(
             f"privacy.views is {config.privacy.views}, but {config.model.name} trains on features that "

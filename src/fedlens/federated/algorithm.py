@@ -8,6 +8,8 @@ process, in a worker pool, and inside a distributed engine. A round calls, in th
 - on each client :meth:`Algorithm.conclude`: what it returns beside its weights, and remembers;
 - on the server :meth:`Algorithm.aggregate`: the next state.
 
+Before all of them, :meth:`Algorithm.check` may refuse the clients' settings.
+
 All but ``aggregate`` have defaults that do nothing: docs/algorithms.md writes one in twenty lines.
 """
 
@@ -129,6 +131,10 @@ class Algorithm(ABC):
     def observes(self) -> Observation:
         """Return what each client has to measure; nothing, unless an algorithm says otherwise."""
         return "nothing"
+
+    def check(self, federation: Federation) -> None:
+        """Raise ``ConfigError`` where it cannot go with the clients' settings, before any round."""
+        return
 
     def start(self, parameters: Tensor, federation: Federation) -> ServerState:
         """Return the state before the first round, for initial parameters (P,)."""

@@ -129,6 +129,7 @@ def federate(
         )
     faults = faults or Faults()
     federation = Federation(tuple(len(client) for client in clients), local)
+    algorithm.check(federation)
     attackers = faults.attackers(len(clients), seed)
     privacy = Privacy() if privacy is None else privacy
     check_privacy(privacy, algorithm, federation.sizes, screening or Screening(), minimum_cohort)

@@ -32,16 +32,21 @@ def path_length(
         ConfigError: lr * pull is 1 or more: each step would jump past the point that it is pulled
             to, and the a_k change sign.
     """
-    if local.lr * pull >= 1:
-        raise ConfigError(
-            f"local.lr times federation.parameters.mu is {local.lr * pull:g}, expected below 1: a "
-            "step would jump past the point that it is pulled to."
-        )
+    check_pull(local, pull)
     # epochs, batch size and precision have no part in it; a list of epochs could not be a key
     plain = dataclasses.replace(
         local, epochs=1, batch_size=None, precision="float32", threads=1, averaging=0.0
     )
     return _path_length(plain, steps, planned or steps, pull)
+
+
+def check_pull(local: LocalTraining, pull: float) -> None:
+    """Raise ``ConfigError`` where ||a||_1 of the settings has no meaning; see :func:`path_length`."""
+    if local.lr * pull >= 1:
+        raise ConfigError(
+            f"local.lr times federation.parameters.mu is {local.lr * pull:g}, expected below 1: a "
+            "step would jump past the point that it is pulled to."
+        )
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from fedlens.federated.aggregation import MEAN, Aggregation
 from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update
 from fedlens.federated.algorithms.parameters import at_least_zero, positive
 from fedlens.training.loop import Correction
-from fedlens.training.path import path_length
+from fedlens.training.path import check_pull, path_length
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class FedNova(Algorithm):
     def __post_init__(self) -> None:
         positive("server_lr", self.server_lr)
         at_least_zero("mu", self.mu)
+
+    def check(self, federation: Federation) -> None:
+        """Refuse a proximal term that the clients' steps would jump past."""
+        check_pull(federation.local, self.mu)
 
     def prepare(self, start: Tensor, broadcast: Tensor, memory: Tensor) -> Correction | None:
         """Return the proximal term, if there is one."""
