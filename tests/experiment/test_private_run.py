@@ -1,12 +1,8 @@
 """Private runs: what the ledger says is what was done, whatever happens on the way."""
 
 import contextlib
-import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +11,8 @@ from unittest import mock
 import pytest
 import tomli_w
 import torch
+from commands import fedlens, refused, started
 
-from fedlens.cli import main
 from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.modes import Event
@@ -243,19 +239,12 @@ def test_kill_9_in_the_middle(finished, mode: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
     file = tmp_path / "config.toml"
     file.write_text(tomli_w.dumps(values(mode)))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from fedlens.cli import main; main()"),
-            *("run", str(file), "--out", str(path)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = started(fedlens, "run", file, "--out", path)
     metrics = path / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+    while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.001)
     process.kill()
-    process.communicate()
+    process.join()
     charged = ledger(path)
     lines = RunDirectory(path).read_metrics()
     paid = charged.steps(charged.worst())
@@ -432,27 +421,6 @@ def test_a_delta_that_gives_whole_images_away_is_told(tmp_path: Path) -> None:
 
 
 # --- the command line
-
-
-def fedlens(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    output, errors = io.StringIO(), io.StringIO()
-    code = 0
-    with (
-        mock.patch.dict(os.environ, {"COLUMNS": "200"}),
-        mock.patch.object(sys, "argv", ["fedlens", *map(str, arguments)]),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
-
-
-def refused(done: subprocess.CompletedProcess[str], word: str) -> None:
-    assert done.returncode == 2, done
-    assert done.stdout == "" and word in done.stderr and "Traceback" not in done.stderr, done
 
 
 PLAN = ("--units", "1000", "--expected", "100", "--periods", "10")

@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from commands import started
 from typer.testing import CliRunner
 
 from fedlens.cli import app
@@ -167,17 +168,17 @@ def test_a_cell_is_bit_for_bit_the_run_of_its_configuration(done, tmp_path: Path
 def test_a_killed_study_goes_on_to_the_same_models(done, tmp_path: Path) -> None:
     study, folder = done
     cells, out = study.choose(["*/*/0"]), tmp_path / "out"
-    code = (
-        "import sys; from pathlib import Path; from fedlens.experiment.study import *\n"
-        "study = load_study(sys.argv[1]); "
-        "run_study(study.choose(['*/*/0']), Path(sys.argv[2]), jobs=2)"
-    )
-    command = [sys.executable, "-c", code, str(written(tmp_path)), str(out)]
-    process = subprocess.Popen(command, start_new_session=True)
-    while process.poll() is None and not list(out.glob("cells/*/*/*/checkpoints/*.safetensors")):
+
+    def work() -> None:
+        os.setsid()  # the study and its cells are a group of their own
+        run_study(cells, out, jobs=2)
+
+    process = started(work)
+    while process.is_alive() and not list(out.glob("cells/*/*/*/checkpoints/*.safetensors")):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)  # the study alone: its cells have to notice
-    assert process.wait() == -signal.SIGKILL
+    process.kill()  # the study alone: its cells have to notice
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not all((cell.folder(out) / "result.json").exists() for cell in cells)
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:  # until no cell is left at work
