@@ -17,7 +17,8 @@ from fedlens.experiment.ledger import (
 )
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated.cohort import cohort_size, planned_work
-from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
+from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.privacy.accounting import (
     Release,
     calibrate_each,

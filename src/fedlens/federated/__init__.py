@@ -26,7 +26,8 @@ from fedlens.federated.client_store import ClientStore
 from fedlens.federated.faults import Faults, Screening
 from fedlens.federated.history import RoundRecord
 from fedlens.federated.personal import PersonalResult, personalise
-from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
+from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.federated.round import Checkpoint
 from fedlens.federated.server import FederationResult, Progress, federate
 from fedlens.training.loop import Correction

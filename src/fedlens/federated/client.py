@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedlens.data.client import Client
 from fedlens.federated.algorithm import Algorithm, LocalWork
 from fedlens.federated.faults import stretched
-from fedlens.federated.privacy import Privacy
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.models.vector import FlatParameters
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.training.local import LocalTraining

@@ -7,7 +7,7 @@ from fedlens.errors import ConfigError
 from fedlens.federated.client import ClientTask
 from fedlens.federated.faults import Faults
 from fedlens.federated.history import LeftOut
-from fedlens.federated.privacy import Privacy
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.randomness import Purpose, generator
 from fedlens.training.local import LocalTraining
 

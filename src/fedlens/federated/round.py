@@ -1,4 +1,4 @@
-"""One round after another: send, train, collect, screen, aggregate, evaluate."""
+"""One round after another: send, collect, aggregate, evaluate."""
 
 import copy
 import time
@@ -8,23 +8,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fedlens.errors import ConfigError, FedlensError, RunError
-from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update, weighted_mean
-from fedlens.federated.client import ClientReport, ClientTask, Workbench
+from fedlens.errors import ConfigError, FedlensError
+from fedlens.federated.algorithm import Algorithm, Federation, ServerState, weighted_mean
+from fedlens.federated.client import ClientReport, Workbench
 from fedlens.federated.client_store import ClientStore
-from fedlens.federated.cohort import Plan, Planner
+from fedlens.federated.cohort import Planner
+from fedlens.federated.collecting import Collected, Collector
 from fedlens.federated.engines import Engine
-from fedlens.federated.faults import Screening, stretched
-from fedlens.federated.history import ClientRecord, LeftOut, RoundRecord, divergence
-from fedlens.federated.privacy import Privacy
+from fedlens.federated.faults import Screening
+from fedlens.federated.history import ClientRecord, RoundRecord, divergence
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.federated.validation import Validation
 from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation
 from fedlens.training.loop import share_kept, threads
 
 MOST_ATTEMPTS = 20  # at one round
-NOT_FINITE = "its update is not finite"
-FAR_OFF = "its update is far off"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +46,6 @@ class Checkpoint:
     client_rounds: dict[int, int] = field(default_factory=dict)
     clip_norm: float | None = None
     average: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """What an attempt at a round brought in.
-
-    Attributes:
-        reports: of the clients whose update is used, in client order.
-        updates: theirs.
-        left_out: the others, and why.
-    """
-
-    reports: list[ClientReport]
-    updates: list[Update]
-    left_out: list[LeftOut]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +93,9 @@ class Rounds:
         self._layout = bench.layout
         self._validation = validation
         self._store = store
+        self._collector = Collector(
+            engine, bench.layout, store, rules.screening, rules.privacy.unit
+        )
         length = self._layout.parameters
         if resume_from is None:
             start = torch.empty(self._layout.state, dtype=bench.flat.vector.dtype)
@@ -167,7 +154,8 @@ class Rounds:
             plan = self._rules.planner.plan(number, attempt)
             if not self._rules.privacy.afford(number, plan.epochs):
                 return None
-            collected = self._collect(number, plan, progress)
+            self._send()
+            collected = self._collector.collect(self._state.parameters, plan, progress)
             sent += len(plan.cohort) * self._layout.incoming
             received += (len(plan.cohort) - len(plan.lost)) * self._layout.sent_up
             usable = len(collected.updates)
@@ -260,86 +248,6 @@ class Rounds:
         extra = self._rules.algorithm.broadcast(self._state)
         if extra is not None:
             broadcast.copy_(extra)
-
-    def _collect(self, number: int, plan: Plan, progress: Callable[[int, int], None]) -> Collected:
-        """Run the clients of a plan, and sort out whose updates are used."""
-        self._send()
-        if self._layout.memory:
-            for task in plan.tasks:
-                self._remind(task)
-        done = 0
-
-        def finished(_: ClientReport) -> None:
-            nonlocal done
-            done += 1
-            progress(done, len(plan.tasks))
-
-        reports = self._engine.train(plan.tasks, finished)
-        rows = self._engine.outgoing
-        reasons = ["" if bool(torch.isfinite(rows[r.slot]).all()) else NOT_FINITE for r in reports]
-        if self._rules.privacy.unit == "client":
-            # it counts as zero, and where clients add noise has noise like any other's
-            for i in (i for i, reason in enumerate(reasons) if reason):
-                rows[reports[i].slot, : self._layout.parameters].copy_(self._state.parameters)
-                reasons[i] = ""
-        self._screen(reports, reasons)
-        left_out = [*plan.lost] + [
-            LeftOut(report.client, reason)
-            for report, reason in zip(reports, reasons, strict=True)
-            if reason
-        ]
-        used = [report for report, reason in zip(reports, reasons, strict=True) if not reason]
-        planned = {task.slot: task.planned for task in plan.tasks}
-        updates = [self._update(report, planned[report.slot]) for report in used]
-        return Collected(used, updates, sorted(left_out, key=lambda entry: entry.client))
-
-    def _remind(self, task: ClientTask) -> None:
-        """Lay what the client remembers into its row; zeros before its first round."""
-        row = self._engine.memories[task.slot]
-        memory = self._store.read(task.client)
-        if memory is None:
-            row.zero_()
-        elif memory.numel() != row.numel() or memory.dtype != row.dtype:
-            raise RunError(
-                f"What client {task.client} remembers is {memory.numel():,} numbers of "
-                f"{memory.dtype}, expected {row.numel():,} of {row.dtype}; it belongs to another "
-                "federation."
-            )
-        else:
-            row.copy_(memory.view(-1))
-
-    def _screen(self, reports: Sequence[ClientReport], reasons: list[str]) -> None:
-        """Clip updates that are far off, or give the reason why they are not used."""
-        screening = self._rules.screening
-        if screening.far_off == "keep":
-            return
-        rows = self._engine.outgoing
-        start = self._state.parameters
-        checked = [i for i, reason in enumerate(reasons) if not reason]
-        ends = [rows[reports[i].slot, : self._layout.parameters] for i in checked]
-        lengths = [float((end.double() - start.double()).norm()) for end in ends]
-        for i, end, factor in zip(checked, ends, screening.factors(lengths), strict=True):
-            if factor is None:
-                reasons[i] = FAR_OFF
-            elif factor < 1:
-                # all that the client did is scaled, what it remembers too: or SCAFFOLD's control
-                # would no longer be the mean of the clients'
-                stretched(start, end, factor)
-                slot = reports[i].slot
-                _, message, memory = self._layout.split_outgoing(rows[slot])
-                message.mul_(factor)
-                stretched(self._engine.memories[slot].view_as(memory), memory, factor)
-
-    def _update(self, report: ClientReport, planned: int) -> Update:
-        state, message, _ = self._layout.split_outgoing(self._engine.outgoing[report.slot])
-        return Update(
-            client=report.client,
-            examples=report.examples,
-            steps=report.steps,
-            weights=state[: self._layout.parameters],
-            planned=planned,
-            message=message if self._layout.reports else None,
-        )
 
     def _step(self, number: int, collected: Collected) -> None:
         """Aggregate, and let the clients whose update was used keep what they remember."""

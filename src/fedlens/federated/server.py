@@ -16,7 +16,8 @@ from fedlens.federated.cohort import Planner, check_minimum_cohort, cohort_size,
 from fedlens.federated.engines import build_engine
 from fedlens.federated.faults import Faults, Screening, poisoned_clients
 from fedlens.federated.history import RoundRecord
-from fedlens.federated.privacy import Privacy, check_network, check_privacy
+from fedlens.federated.privacy import check_network, check_privacy
+from fedlens.federated.privacy_contract import Privacy
 from fedlens.federated.round import Checkpoint, Rounds, Rules
 from fedlens.federated.validation import Validation
 from fedlens.models.vector import has_batch_norm
