@@ -125,7 +125,9 @@ def explain(
     run = load_run(path)
     if class_ is not None and contrast is not None:
         raise ExplanationError("--class and --contrast were both given; give the one or the other.")
-    maps = out_ if out_ is not None and out_.suffix.lower() == ".npz" and not out_.is_dir() else None
+    maps = (
+        out_ if out_ is not None and out_.suffix.lower() == ".npz" and not out_.is_dir() else None
+    )
     if maps is not None:
         check_writable(maps)
     methods, left_out = _methods(run, method, maps)
