@@ -236,3 +236,15 @@ def test_what_privacy_cannot_be_made_of_is_one_sentence(make, words: str) -> Non
 def test_a_list_of_mechanisms_will_do() -> None:
     made = [of_example(size, 1) for size in SIZES]
     assert ExamplePrivacy(made).mechanisms == tuple(made)
+
+
+def test_batches_that_the_mechanism_is_not_for_are_refused_before_anything_is_charged() -> None:
+    privacy = examples(2)
+    for local in (
+        replace(LOCAL, batch_size=3),
+        replace(LOCAL, batch_size=None),
+        replace(LOCAL, precision="bfloat16"),
+    ):
+        refused(privacy, 2, "batch|precision", local=local)
+    assert privacy.epsilon(DELTA) == 0.0
+    train(privacy, 2)

@@ -26,7 +26,8 @@ from fedlens.privacy.mechanism import Mechanism, Unit
 from fedlens.privacy.noise import release
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.randomness import Purpose
-from fedlens.training.private import Augmentation, PrivateSteps
+from fedlens.training.local import LocalTraining
+from fedlens.training.private import Augmentation, PrivateSteps, check_fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,10 @@ class ExamplePrivacy(Privacy):
                 "private steps."
             )
 
-    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
-        """Refuse more rounds than were planned, or local epochs that cost more than may be spent."""
+    def begin(self, local: LocalTraining, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+        """Refuse other batches than are charged, more rounds than were planned, or too much of both."""
         for mechanism in self.mechanisms:
+            check_fit(mechanism, local, mechanism.population)
             check_periods(mechanism, len(rounds))
         made: list[dict[int, list[Release]]] = [{}, {}]
         for number, epochs in enumerate(rounds, start=1):
@@ -222,7 +224,7 @@ class ClientPrivacy(Privacy):
         chosen = source.poisson_sample(self.mechanism.population, self.mechanism.rate)
         return [int(client) for client in chosen]
 
-    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+    def begin(self, local: LocalTraining, rounds: Sequence[Mapping[int, int]], done: int) -> None:
         """Refuse more rounds than were planned, or than may be paid for."""
         check_periods(self.mechanism, len(rounds))
         made: list[dict[int, list[Release]]] = [{}, {}]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedlens.federated.algorithm import Algorithm, Update
 from fedlens.privacy.mechanism import Unit
+from fedlens.training.local import LocalTraining
 from fedlens.training.private import PrivateSteps
 
 
@@ -29,10 +30,11 @@ class Privacy:
         """Raise ``ConfigError`` where it would not be sound with these clients and this algorithm."""
         return
 
-    def begin(self, rounds: Sequence[Mapping[int, int]], done: int) -> None:
+    def begin(self, local: LocalTraining, rounds: Sequence[Mapping[int, int]], done: int) -> None:
         """Refuse a federation that would spend more than it may, before its first round.
 
         Args:
+            local: settings of the clients' training.
             rounds: of each round from the first, client of its cohort -> local epochs, where no
                 round has to be repeated.
             done: how many of them lie before the checkpoint that it goes on from.

@@ -137,7 +137,7 @@ def federate(
     planner = Planner(federation.sizes, cohort, local, seed, faults, attackers, privacy)
     if privacy.unit is not None:
         work = planned_work(len(clients), cohort, local, seed, rounds)
-        privacy.begin(work, 0 if resume_from is None else resume_from.round)
+        privacy.begin(local, work, 0 if resume_from is None else resume_from.round)
     loss = loss or default_loss
     bench = Workbench(
         model,

@@ -112,6 +112,36 @@ class PrivateSteps:
         return int(SecureSource().uniform64(1)[0]) >> 1
 
 
+def check_fit(mechanism: Mechanism, settings: LocalTraining, examples: int) -> None:
+    """Refuse a training that would release something else than its mechanism charges for.
+
+    Args:
+        mechanism: of the client.
+        settings: of its training.
+        examples: that it holds.
+
+    Raises:
+        ConfigError: another unit or number of examples, other batches, or bfloat16.
+    """
+    if mechanism.unit != "example" or mechanism.population != examples:
+        raise ConfigError(
+            f"A mechanism for {mechanism.population:,} {mechanism.unit}s was given to a client of "
+            f"{examples:,} examples."
+        )
+    size, steps = settings.batch_size or examples, settings.steps_per_epoch(examples)
+    if (mechanism.expected, mechanism.steps) != (size, steps):
+        raise ConfigError(
+            f"A mechanism for {mechanism.steps} steps an epoch in batches of {mechanism.expected:,} "
+            f"was given to a training of {steps} in batches of {size:,}: more could be released than "
+            "is charged."
+        )
+    if settings.precision != "float32":
+        raise ConfigError(
+            f"local.precision is '{settings.precision}', but under privacy the gradient of each "
+            "example is worked out in float32; choose float32."
+        )
+
+
 class PrivateRun(LocalRun):
     """A client's work in which each step is a release of its mechanism.
 
@@ -137,8 +167,7 @@ class PrivateRun(LocalRun):
 
         Raises:
             ModelError: a network with batch statistics.
-            ConfigError: the mechanism is not that of this client or of these batches, or the settings
-                ask for bfloat16.
+            ConfigError: see :func:`check_fit`.
         """
         super().__init__(
             flat,
@@ -152,25 +181,7 @@ class PrivateRun(LocalRun):
             most_steps=most_steps,
         )
         mechanism = privacy.mechanism
-        if mechanism.unit != "example" or mechanism.population != len(client):
-            raise ConfigError(
-                f"A mechanism for {mechanism.population:,} {mechanism.unit}s was given to a client of "
-                f"{len(client):,} examples."
-            )
-        if (mechanism.expected, mechanism.steps) != (
-            settings.batch_size or len(client),
-            self._per_epoch,
-        ):
-            raise ConfigError(
-                f"A mechanism for {mechanism.steps} steps an epoch in batches of "
-                f"{mechanism.expected:,} was given to a training of {self._per_epoch} in batches of "
-                f"{settings.batch_size or len(client):,}: more could be released than is charged."
-            )
-        if settings.precision != "float32":
-            raise ConfigError(
-                f"local.precision is '{settings.precision}', but under privacy the gradient of each "
-                "example is worked out in float32; choose float32."
-            )
+        check_fit(mechanism, settings, len(client))
         self._privacy = privacy
         self._clipper = PerExampleClipper(
             flat.model, loss, clip_norm=mechanism.clip_norm, multiplicity=privacy.views
