@@ -62,39 +62,39 @@ def exact() -> list[str]:
     return [f"{number:,}" for number in numbers] + [f"{number}" for number in numbers]
 
 
-@pytest.mark.parametrize("placement", ["server", "local"])
-def test_no_count_of_a_clients_images_is_shown(
-    private: ReportContent, placement: str, tmp_path: Path
-) -> None:
-    content = client_level(private, placement)
-    page = everything(content, tmp_path)
+@pytest.fixture(scope="module", params=["server", "local"])
+def made(
+    request: pytest.FixtureRequest, private: ReportContent, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, ReportContent, str, Path]:
+    """Return the placement of the noise, the content, its page and the folder of both."""
+    folder = tmp_path_factory.mktemp(request.param)
+    content = client_level(private, request.param)
+    return request.param, content, everything(content, folder), folder
+
+
+def test_no_count_of_a_clients_images_is_shown(made) -> None:
+    _, content, page, folder = made
     card = model_card(content).markdown()
     for text in (page, card):
         assert not [number for number in exact() if re.search(rf"\b{number}\b", text)]
-    # the sizes of pictures in the page are not images
-    assert not (tmp_path / "figures" / "partition.svg").exists()
+    assert not (folder / "figures" / "partition.svg").exists()
     assert "What each client holds is left out" in page
     assert "skew" not in page.replace("skewed by a Dirichlet draw", "")
 
 
-def test_who_is_there_is_shown_only_where_it_is_seen(
-    private: ReportContent, tmp_path: Path
-) -> None:
-    secret = everything(client_level(private, "server"), tmp_path / "server")
-    assert not [name for name in NAMES if name in secret]
-    assert "its name" in secret and "five clients" in secret.lower()
-    seen = everything(client_level(private, "local"), tmp_path / "local")
-    assert all(name in seen for name in NAMES)
-    assert "its name" not in seen
+def test_who_is_there_is_shown_only_where_it_is_seen(made) -> None:
+    placement, _, page, _ = made
+    if placement == "server":
+        assert not [name for name in NAMES if name in page]
+        assert "its name" in page and "five clients" in page.lower()
+    else:
+        assert all(name in page for name in NAMES) and "its name" not in page
 
 
-@pytest.mark.parametrize("placement", ["server", "local"])
-def test_no_time_of_a_round_is_shown(
-    private: ReportContent, placement: str, tmp_path: Path
-) -> None:
+def test_no_time_of_a_round_is_shown(made) -> None:
     """It follows from how many were drawn, and from how much they hold."""
-    page = everything(client_level(private, placement), tmp_path)
-    assert "Wall-clock time" not in page and not (tmp_path / "figures" / "seconds.svg").exists()
+    _, _, page, folder = made
+    assert "Wall-clock time" not in page and not (folder / "figures" / "seconds.svg").exists()
     assert "Times are left out" in page
 
 
