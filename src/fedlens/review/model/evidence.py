@@ -53,16 +53,16 @@ def evidence(finding: Prediction | Explained, model: dict[str, Any]) -> dict[str
         "signals": dict(prediction.signals),
     }
     if isinstance(finding, Explained):
+        # Only here can a number be none: a prediction of such numbers is refused.
         content["explanation"] = {
-            **finding.meta,
+            **without_nan(dict(finding.meta)),
             "target": target_json(finding),
             "map": finding.digest,
             "degenerate": finding.degenerate,
-            "details": dict(finding.details),
-            "badges": [badge.to_json() for badge in finding.badges],
+            "details": without_nan(dict(finding.details)),
+            "badges": [without_nan(badge.to_json()) for badge in finding.badges],
         }
-    plain: dict[str, Any] = without_nan(content)
-    return plain
+    return content
 
 
 def target_json(finding: Explained) -> int | dict[str, int] | None:

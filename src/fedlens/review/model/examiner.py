@@ -15,10 +15,11 @@ from fedlens.review.contract import ReviewError
 from fedlens.review.model import evidence as evidence_of
 from fedlens.review.model.asking import Asking
 from fedlens.review.model.badges import MapOf, Trial, badges_of
+from fedlens.review.model.explaining import Explainer
 from fedlens.review.model.findings import Badge, Explained, Prediction
 from fedlens.review.model.fitted import Fitted, chosen, fitted
 from fedlens.review.model.looking import Look, Looker
-from fedlens.review.model.reading import predictions
+from fedlens.review.model.reading import Reader
 from fedlens.review.model.subject import Subject, image_digest, map_digest
 from fedlens.review.model.thread import LARGEST_BATCH, ModelThread
 from fedlens.training import Evaluation
@@ -66,6 +67,7 @@ class Examiner:
         if not self.methods:
             reasons = " ".join(self.refused.values())
             raise ReviewError(f"No chosen method can explain {subject.network}. {reasons}")
+        self._explainer = Explainer(subject.model, self._asking)
         self._looker = Looker(subject.model, self._asking.layer)
         self._scales: dict[str, float] = {}
         self._remembered: OrderedDict[str, Prediction] = OrderedDict()
@@ -73,6 +75,8 @@ class Examiner:
         try:
             fitting = self._thread.submit("fit", lambda _: [self._fit(folder)], None)
             self._fitted = fitting.result()
+            self._reader = Reader(self._fitted, subject.test)
+            self._identity = evidence_of.identity(subject, self.temperature)
         except BaseException:
             self._thread.close()
             raise
@@ -90,7 +94,7 @@ class Examiner:
     @property
     def identity(self) -> dict[str, Any]:
         """Return which model this is, plain JSON; see :mod:`fedlens.review.model.evidence`."""
-        return evidence_of.identity(self.subject, self.temperature)
+        return dict(self._identity)
 
     def evidence(self, finding: Prediction | Explained) -> dict[str, Any]:
         """Return all that the audit record holds of what the model said, plain JSON."""
@@ -244,7 +248,7 @@ class Examiner:
         answers = {n: self._remembered[digests[n]] for n in range(len(images)) if n not in new}
         if new:
             seen = self._looker.look(images[new])
-            found = predictions(seen, [digests[n] for n in new], self._fitted, self.subject.test)
+            found = self._reader.predictions(seen, [digests[n] for n in new])
             answers.update(zip(new, found, strict=True))
         for prediction in answers.values():
             self._remembered[prediction.digest] = prediction
@@ -265,7 +269,7 @@ class Examiner:
         else:
             seen = self._looker.glance(explanation.images)
         digests = [image_digest(image) for image in explanation.images]
-        found = predictions(seen, digests, self._fitted, self.subject.test)
+        found = self._reader.predictions(seen, digests)
         return [self._remembered.get(one.digest, one) for one in found]
 
     def _explain(
@@ -278,9 +282,8 @@ class Examiner:
             target = asked[0]
         elif asked[0] is not None:
             target = torch.tensor(asked)
-        given = self._asking.arguments(method)
         with captured_features(self._looker.head, most=2) as parts:
-            found = explain(self.subject.model, images, method, target=target, **given)
+            found = self._explainer.explain(images, method, target)
         all_signals = badges
         known = self._predictions(images) if all_signals else self._glances(found, parts)
         meta = {**found.meta, **self._asking.about(method)}

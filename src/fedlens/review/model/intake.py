@@ -71,6 +71,11 @@ def read_upload(data: bytes, *, size: int, channels: int) -> Tensor:
             its end (422).
     """
     check_upload(data)
+    return decode_checked(data, size=size, channels=channels)
+
+
+def decode_checked(data: bytes, *, size: int, channels: int) -> Tensor:
+    """Do as :func:`read_upload` with a file that :func:`check_upload` let through."""
     try:
         return as_image(decode_picture(io.BytesIO(data), size, "The image"), channels)
     except DataError as error:
