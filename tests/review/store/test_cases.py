@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedlens.review.contract import (
+    SOURCE_API,
     Actor,
     Choice,
     ConflictError,
@@ -23,7 +24,8 @@ from fedlens.review.contract import (
     State,
 )
 from fedlens.review.store import Store
-from fedlens.review.store.trail import CASES_ADDED, PREDICTED
+from fedlens.review.store.answers import Answer
+from fedlens.review.store.trail import CASES_ADDED, EXPLAINED, PREDICTED
 from reviewing import ANNA, AUDITOR, BEN, LEAD, Clock, new_case
 
 HALF_AN_HOUR = 30 * 60
@@ -62,6 +64,28 @@ def test_what_the_api_answered_is_a_case_of_its_own_each_time(store: Store) -> N
     assert store.verify().valid
     with pytest.raises(ReviewError, match="'api'"):
         store.queue.answer(new_case(1), ANNA, PREDICTED, {})
+
+
+def test_answers_that_are_written_together_are_all_there_or_none(store: Store) -> None:
+    def answer(number: int, **content: object) -> Answer:
+        new = new_case(number, source=SOURCE_API, queued=False)
+        return Answer(new, (ANNA, BEN)[number % 2], (PREDICTED, EXPLAINED)[number % 2], content)
+
+    numbers = store.queue.answers_soon([answer(n, k=n) for n in range(5)]).result()
+    assert numbers == [1, 2, 3, 4, 5]
+    for place, record in enumerate(store.trail.page()[::-1]):
+        assert record.case == numbers[place]
+        assert record.kind == (PREDICTED, EXPLAINED)[place % 2]
+        assert record.actor == (ANNA, BEN)[place % 2].name
+        assert record.content["k"] == place
+        assert record.content["cases"][0]["image"] == store.queue.get(numbers[place]).digest
+    with pytest.raises(ReviewError, match="cannot be kept"):
+        store.queue.answers_soon([answer(6), answer(7, x=float("nan"))]).result()
+    with pytest.raises(ReviewError, match="not queued"):
+        store.queue.answers_soon([answer(6), Answer(new_case(7), ANNA, PREDICTED, {})])
+    assert store.trail.count() == 5
+    assert store.queue.answers_soon([answer(8)]).result() == [6], "no number was used up"
+    assert store.verify().valid
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fedlens.review.contract import (
     StoppedError,
 )
 from fedlens.review.store import Stopped, Store
+from fedlens.review.store.answers import Answer
 from fedlens.review.store.trail import PREDICTED
 from reviewing import ANNA, AUDITOR, LEAD, new_case
 
@@ -70,7 +71,7 @@ def test_no_answer_is_recorded_once_another_console_has_stopped_the_model(
 
 def test_whoever_stops_waiting_undoes_nothing_and_breaks_nothing(store: Store) -> None:
     new = new_case(1, source=SOURCE_API, queued=False)
-    answer = store.queue.answer_soon(new, ANNA, PREDICTED, {})
+    answer = store.queue.answers_soon([Answer(new, ANNA, PREDICTED, {})])
     assert not answer.cancel()
-    assert answer.result() == 1
+    assert answer.result() == [1]
     assert store.queue.answer(new, ANNA, PREDICTED, {}) == 2

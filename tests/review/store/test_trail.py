@@ -13,9 +13,15 @@ from sqlalchemy import select
 
 from fedlens.review.contract import Actor, NotFoundError, ReviewError, Role
 from fedlens.review.store import Store
-from fedlens.review.store.chain import canonical, digest_of, in_seconds, in_words
+from fedlens.review.store.chain import (
+    LARGEST_CONTENT,
+    canonical,
+    digest_of,
+    in_seconds,
+    in_words,
+)
 from fedlens.review.store.tables import RECORDS
-from fedlens.review.store.trail import FLAGGED, KINDS, SERVING_BEGAN, append
+from fedlens.review.store.trail import FLAGGED, KINDS, SERVING_BEGAN, Entry, append
 from reviewing import ANNA, BEN, LEAD, Clock
 
 
@@ -89,6 +95,65 @@ def test_a_digest_is_that_of_the_canonical_whole(value: dict[str, Any], actor: s
 def test_what_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(ReviewError, match="cannot be kept"):
         canonical({"value": value})
+
+
+ROWS = [[0.5] * 8 for _ in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (ROWS, False),
+        ([tuple(row) for row in ROWS], False),
+        ({"deep": [{"in": [1, ROWS]}]}, False),
+        ([[0] * 28] * 28, False),
+        (["x", *ROWS], False),
+        (b"\x89PNG", False),
+        (ROWS[:7], True),
+        ([row[:7] for row in ROWS], True),
+        (["a name of a class"] * 20, True),
+        ([["a name of a class"] * 8] * 20, True),
+        ([0.1] * 1000, True),
+        ([{"case": n, "source": "test"} for n in range(200)], True),
+    ],
+)
+def test_no_picture_is_kept_and_lists_are(store: Store, value: Any, kept: bool) -> None:
+    if kept:
+        assert store.trail.add(FLAGGED, ANNA, {"value": value}).content["value"] == value
+        return
+    with pytest.raises(ReviewError, match=r"never the pixels|cannot be kept"):
+        store.trail.add(FLAGGED, ANNA, {"value": value})
+    assert store.trail.count() == 0
+
+
+def test_a_record_is_of_128_kibibytes_at_most(store: Store) -> None:
+    around = len('{"text":""}')
+    store.trail.add(FLAGGED, ANNA, {"text": "é" * ((LARGEST_CONTENT - around) // 2)})
+    with pytest.raises(ReviewError, match="131,072 bytes, and this has 131,073"):
+        store.trail.add(FLAGGED, ANNA, {"text": "x" * (LARGEST_CONTENT - around + 1)})
+
+
+def test_records_that_are_appended_together_are_those_one_after_another(store: Store) -> None:
+    entries = [Entry(FLAGGED, (ANNA, BEN)[k % 2], {"k": k}, k or None) for k in range(5)]
+    store.trail.add(FLAGGED, LEAD, {})
+    rows = store.database.write(lambda connection: store.trail.append_all(connection, entries))
+    assert [row["sequence"] for row in rows] == [2, 3, 4, 5, 6]
+    records = store.trail.page()[::-1]
+    for before, record, entry in zip(records, records[1:], entries, strict=False):
+        assert record.previous == before.digest
+        assert (record.actor, record.case, record.content) == (
+            entry.actor.name,
+            entry.case,
+            entry.content,
+        )
+    assert store.trail.head().digest == records[-1].digest == rows[-1]["digest"]
+    assert store.verify().valid
+    bad = [Entry(FLAGGED, ANNA, {}), Entry(FLAGGED, ANNA, {"x": float("nan")})]
+    with pytest.raises(ReviewError):
+        store.database.write(lambda connection: store.trail.append_all(connection, bad))
+    assert store.database.write(lambda connection: store.trail.append_all(connection, [])) == []
+    assert store.trail.count() == 6
+    assert store.verify().valid
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\tb", "a\u2028b", "a\u202eb"])

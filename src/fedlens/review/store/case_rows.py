@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, bindparam, select, update
 
 from fedlens.review.contract import (
     SOURCE_API,
@@ -17,7 +17,8 @@ from fedlens.review.contract import (
     State,
 )
 from fedlens.review.store.chain import canonical, check_name, finite
-from fedlens.review.store.tables import CASES
+from fedlens.review.store.query import Prepared
+from fedlens.review.store.tables import CASES, HEAD
 
 LARGEST_NUMBER = 2**63 - 1
 HIGH = 0.5
@@ -135,3 +136,23 @@ def find_case(connection: Connection, number: int) -> Any:
         if row is not None:
             return row
     raise NotFoundError(f"There is no case {number}.")
+
+
+_TAKE_NUMBERS = Prepared(
+    update(HEAD)
+    .where(HEAD.c.id == 1)
+    .values(next_case=HEAD.c.next_case + bindparam("taken", type_=Integer))
+    .returning(HEAD.c.next_case)
+)
+
+
+def take_numbers(connection: Connection, count: int) -> int:
+    """Return the first of ``count`` numbers that no case had before, within a write.
+
+    Raises:
+        ConflictError: the end of the trail, which knows them, was removed.
+    """
+    rows = _TAKE_NUMBERS.rows(connection, {"taken": count})
+    if not rows:
+        raise ConflictError("The end of the trail was removed from the store; verify it.")
+    return int(rows[0][0]) - count

@@ -12,8 +12,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
-    bindparam,
     func,
     or_,
     select,
@@ -21,7 +19,6 @@ from sqlalchemy import (
 )
 
 from fedlens.review.contract import (
-    SOURCE_API,
     Actor,
     Case,
     ConflictError,
@@ -29,20 +26,24 @@ from fedlens.review.contract import (
     NewCase,
     NotAllowedError,
     Progress,
-    ReviewError,
     State,
 )
-from fedlens.review.store.case_rows import COLUMNS, case_from, find_case, row_of, vouched
+from fedlens.review.store.answers import Answer, write_answers
+from fedlens.review.store.case_rows import (
+    COLUMNS,
+    case_from,
+    find_case,
+    row_of,
+    take_numbers,
+    vouched,
+)
 from fedlens.review.store.chain import check_name
 from fedlens.review.store.leases import BACK, expire, expired, lease, renew
 from fedlens.review.store.rights import may_lead, must_lead, must_work
-from fedlens.review.store.switch import check_in_service
-from fedlens.review.store.tables import CASES, HEAD
+from fedlens.review.store.tables import CASES
 from fedlens.review.store.trail import (
     ASSIGNED,
     CASES_ADDED,
-    EXPLAINED,
-    PREDICTED,
     RELEASED,
     Trail,
 )
@@ -86,39 +87,30 @@ class Queue:
     def answer(self, new: NewCase, actor: Actor, kind: str, content: Mapping[str, Any]) -> int:
         """Add a case that the API answered, with the record of the answer, and return its number.
 
+        See :class:`~.answers.Answer` and :meth:`answers_soon`.
+        """
+        (number,) = self.answers_soon([Answer(new, actor, kind, content)]).result()
+        return number
+
+    def answers_soon(self, answers: Sequence[Answer]) -> "Future[list[int]]":
+        """Return at once the future of the numbers of the cases that the API answered.
+
+        They are written together, each with its record, or none of them is.
+
         Args:
-            new: the case; its source is ``api`` and it is not queued.
-            actor: who asked.
-            kind: ``predicted`` or ``explained``.
-            content: of the record; ``cases`` is added to it.
+            answers: in order.
 
         Raises:
-            ReviewError: it cannot be such a case, or such content.
-            StoppedError: the model was stopped meanwhile; nothing is written.
+            ReviewError: one cannot be such a case.
+
+        The future raises:
+            ReviewError: one has a content that cannot be kept.
+            StoppedError: the model was stopped meanwhile.
         """
-        return self.answer_soon(new, actor, kind, content).result()
-
-    def answer_soon(
-        self, new: NewCase, actor: Actor, kind: str, content: Mapping[str, Any]
-    ) -> "Future[int]":
-        """Return at once the future of what :meth:`answer` returns."""
-        if kind not in (PREDICTED, EXPLAINED):
-            raise ValueError(f"'{kind}' is not how the API answers")
-        if new.queued or new.source != SOURCE_API:
-            raise ReviewError(f"A case of the API has the source '{SOURCE_API}' and is not queued.")
-        row = row_of(new, self.trail.clock())
-
-        def work(connection: Connection) -> int:
-            check_in_service(connection)
-            number = _numbers(connection, 1)
-            row["number"] = number
-            record = self.trail.append(
-                connection, kind, actor, {**content, "cases": [vouched(row)]}, number
-            )
-            connection.execute(_ADD_CASE, {**row, "record": record.sequence})
-            return number
-
-        return self.database.write_soon(work)
+        rows = [answer.row(self.trail.clock()) for answer in answers]
+        return self.database.write_soon(
+            lambda connection: write_answers(self.trail, connection, answers, rows)
+        )
 
     def get(self, number: int) -> Case:
         """Return a case.
@@ -302,7 +294,7 @@ class Queue:
                 if new.queued:
                     fresh[name] = row
         if rows:
-            first = _numbers(connection, len(rows))
+            first = take_numbers(connection, len(rows))
             for position, row in enumerate(rows):
                 row["number"] = first + position
             content = {"cases": [vouched(row) for row in rows]}
@@ -318,23 +310,6 @@ class Queue:
             if connection.execute(query).one_or_none() is None:
                 return
         self.database.write(lambda connection: expire(connection, now))
-
-
-_ADD_CASE = CASES.insert()
-_TAKE_NUMBERS = (
-    update(HEAD)
-    .where(HEAD.c.id == 1)
-    .values(next_case=HEAD.c.next_case + bindparam("taken", type_=Integer))
-    .returning(HEAD.c.next_case)
-)
-
-
-def _numbers(connection: Connection, count: int) -> int:
-    """Return the first of ``count`` numbers that no case had before."""
-    last = connection.execute(_TAKE_NUMBERS, {"taken": count}).scalar_one_or_none()
-    if last is None:
-        raise ConflictError("The end of the trail was removed from the store; verify it.")
-    return int(last) - count
 
 
 def _those_there(connection: Connection, batch: Sequence[NewCase]) -> dict[tuple[str, str], int]:

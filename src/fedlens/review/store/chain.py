@@ -22,6 +22,9 @@ NOTHING = "0" * 64
 LARGEST_CONTENT = 128 << 10
 LONGEST_NAME = 64
 _MATRIX = 8
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -33,9 +36,7 @@ def canonical(value: Any) -> str:
             Unicode.
     """
     try:
-        text = json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        text = _CANONICAL.encode(value)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ReviewError(f"This cannot be kept in the trail: {error}.") from error
@@ -49,30 +50,31 @@ def canonical_content(content: Mapping[str, Any]) -> str:
         ReviewError: it is not plain JSON, is larger than 128 KiB, or holds an image or a map: bytes,
             or a list of eight rows or more of as many numbers.
     """
-    _refuse_pictures(content)
-    text = canonical(dict(content))
-    if len(text.encode()) > LARGEST_CONTENT:
-        raise ReviewError(
-            f"A record may hold {LARGEST_CONTENT:,} bytes, and this has {len(text.encode()):,}."
-        )
+    plain = dict(content)
+    _refuse_pictures(plain)
+    text = canonical(plain)
+    size = len(text.encode())
+    if size > LARGEST_CONTENT:
+        raise ReviewError(f"A record may hold {LARGEST_CONTENT:,} bytes, and this has {size:,}.")
     return text
 
 
 def _refuse_pictures(value: Any) -> None:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            _refuse_pictures(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        rows = [row for row in value if isinstance(row, Sequence) and len(row) >= _MATRIX]
+    # What is no dict, list or tuple is no JSON that could hold one, and is refused as such.
+    if isinstance(value, dict):
+        items: Sequence[Any] = tuple(value.values())
+    else:
+        items = value
+        rows = [row for row in value if isinstance(row, list | tuple) and len(row) >= _MATRIX]
         if len(rows) >= _MATRIX and all(_is_numbers(row) for row in rows):
             raise ReviewError("A record holds digests of images and maps, never the pixels.")
-        for item in value:
-            if not isinstance(item, int | float | str):
-                _refuse_pictures(item)
+    for item in items:
+        if isinstance(item, dict | list | tuple):
+            _refuse_pictures(item)
 
 
-def _is_numbers(row: Any) -> bool:
-    return not isinstance(row, str) and all(isinstance(item, int | float) for item in row)
+def _is_numbers(row: Sequence[Any]) -> bool:
+    return all(isinstance(item, int | float) for item in row)
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -112,11 +114,11 @@ def digest_of(
         previous: digest of the record before.
     """
     text = (
-        f'{{"actor":{json.dumps(actor, ensure_ascii=False)},'
+        f'{{"actor":{_CANONICAL.encode(actor)},'
         f'"case":{"null" if case is None else case},"content":{content},'
-        f'"kind":{json.dumps(kind, ensure_ascii=False)},"previous":"{previous}",'
-        f'"role":{json.dumps(role, ensure_ascii=False)},"sequence":{sequence},'
-        f'"time":{json.dumps(time, ensure_ascii=False)}}}'
+        f'"kind":{_CANONICAL.encode(kind)},"previous":"{previous}",'
+        f'"role":{_CANONICAL.encode(role)},"sequence":{sequence},'
+        f'"time":{_CANONICAL.encode(time)}}}'
     )
     return hashlib.sha256(_bytes(text)).hexdigest()
 

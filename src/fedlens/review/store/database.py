@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from fedlens.review.contract import ReviewError
+from fedlens.review.store.query import Prepared
 
 T = TypeVar("T")
 LARGEST_BATCH = 256
@@ -130,6 +131,21 @@ class Database:
             connection = self._reading.connect()
         with connection, _in_a_sentence(f"The store {self.place} could not be read"):
             yield connection
+
+    def look(self, query: Prepared, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one query by itself, which sees one state; for what is asked often.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if self._closed:
+            raise StoreError("The store is closed.")
+        with _in_a_sentence(f"The store {self.place} could not be read"):
+            connection = self._reading.raw_connection()
+            try:
+                return query.rows_of(connection, self._reading.dialect, values)
+            finally:
+                connection.close()
 
     def close(self) -> None:
         """Finish what waits, and let the database go; a second call does nothing."""

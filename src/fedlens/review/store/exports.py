@@ -12,9 +12,10 @@ from sqlalchemy import select
 from fedlens.review.contract import Actor, ReviewError
 from fedlens.review.store.chain import NOTHING, Head, canonical, in_words
 from fedlens.review.store.checking import ChainCheck, Findings, check_head
+from fedlens.review.store.end import read_head
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
-from fedlens.review.store.trail import EXPORTED, PRUNED, RECORD_COLUMNS, read_head
+from fedlens.review.store.trail import EXPORTED, PRUNED, RECORD_COLUMNS
 from fedlens.review.store.verification import Verification, prunes_by_last
 
 if TYPE_CHECKING:

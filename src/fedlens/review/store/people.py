@@ -25,6 +25,7 @@ from fedlens.review.contract import (
 )
 from fedlens.review.store.chain import canonical, check_name
 from fedlens.review.store.leases import give_back
+from fedlens.review.store.query import Prepared
 from fedlens.review.store.rights import may_lead, must_lead
 from fedlens.review.store.sessions import Sessions, folded_name, secret_digest
 from fedlens.review.store.tables import PEOPLE, SESSIONS
@@ -47,8 +48,10 @@ _AT_ONCE = 2  # each hash takes 64 MiB
 
 Persons = list[Person]
 
-_BY_TOKEN = select(PEOPLE).where(PEOPLE.c.secret == bindparam("sought"), PEOPLE.c.token.is_(True))
-"""Made once, for it is asked at every request of a program."""
+_BY_TOKEN = Prepared(
+    select(PEOPLE).where(PEOPLE.c.secret == bindparam("sought"), PEOPLE.c.token.is_(True))
+)
+"""It is asked at every request of a program."""
 
 
 class People:
@@ -207,11 +210,15 @@ class People:
 
     def token(self, token: str) -> Person | None:
         """Return whom an API token speaks for, or None where it is none or was revoked."""
-        with self.database.read() as connection:
-            row = connection.execute(_BY_TOKEN, {"sought": secret_digest(token)}).one_or_none()
-        if row is None or not row.active or not self._sealed(row):
+        rows = self.database.look(_BY_TOKEN, {"sought": secret_digest(token)})
+        if len(rows) != 1:
             return None
-        return _person(row)
+        row = dict(zip(PEOPLE.columns.keys(), rows[0], strict=True))
+        # SQLite has numbers for what is true and false
+        row |= {name: bool(row[name]) for name in ("active", "token")}
+        if not row["active"] or not self.trail.key.sealed(row["seal"], person_message(row)):
+            return None
+        return Person(row["name"], Role(row["role"]), row["active"], row["added"])
 
     def revoke_token(self, name: str, by: Actor) -> None:
         """Let an API token count no more.

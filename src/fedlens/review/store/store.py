@@ -13,11 +13,12 @@ from fedlens.review.store.cases import Queue
 from fedlens.review.store.chain import Head
 from fedlens.review.store.database import Database, StoreError, open_database
 from fedlens.review.store.decisions import Decisions
+from fedlens.review.store.end import Memory, begin, read_head
 from fedlens.review.store.people import People
 from fedlens.review.store.signing import ReviewKey
 from fedlens.review.store.switch import Switch
 from fedlens.review.store.tables import RECORDS
-from fedlens.review.store.trail import Memory, Trail, begin, read_head
+from fedlens.review.store.trail import Trail
 from fedlens.review.store.verification import Verification, verify
 
 

@@ -12,6 +12,7 @@ from fedlens.review.contract import (
     ReviewError,
     StoppedError,
 )
+from fedlens.review.store.query import Prepared
 from fedlens.review.store.rights import must_lead, must_work
 from fedlens.review.store.tables import RECORDS
 from fedlens.review.store.trail import (
@@ -108,12 +109,14 @@ class Switch:
         return self.database.write(work)
 
 
-# Made once, for it is asked at every prediction. One query a kind: each walks an index from its end.
+# One query a kind: each walks an index from its end.
 _NEWEST = tuple(
-    select(*RECORD_COLUMNS)
-    .where(RECORDS.c.kind == kind)
-    .order_by(RECORDS.c.sequence.desc())
-    .limit(1)
+    Prepared(
+        select(*RECORD_COLUMNS)
+        .where(RECORDS.c.kind == kind)
+        .order_by(RECORDS.c.sequence.desc())
+        .limit(1)
+    )
     for kind in (STOPPED, RESUMED)
 )
 
@@ -128,13 +131,9 @@ def check_in_service(connection: Connection) -> None:
 
 
 def _state(connection: Connection) -> Stopped | None:
-    newest = None
-    for query in _NEWEST:
-        row = connection.execute(query).one_or_none()
-        if row is not None and (newest is None or row.sequence > newest.sequence):
-            newest = row
-    if newest is None or newest.kind == RESUMED:
+    turns = [record_from(row) for query in _NEWEST for row in query.rows(connection)]
+    record = max(turns, key=lambda turn: turn.sequence, default=None)
+    if record is None or record.kind == RESUMED:
         return None
-    record = record_from(newest)
     why = str(record.content.get("why", ""))
     return Stopped(record.actor, record.role, why, record.time, record.sequence)

@@ -7,15 +7,14 @@ No record holds an image, a map or a password.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, func, select
 
 from fedlens.review.contract import Actor, ConflictError, NotFoundError, Record
 from fedlens.review.store.chain import (
-    NOTHING,
     Head,
     add_seal,
     canonical_content,
@@ -25,8 +24,10 @@ from fedlens.review.store.chain import (
     record_message,
 )
 from fedlens.review.store.database import Database, last_work
+from fedlens.review.store.end import Memory, read_head, seal, trusted_head
+from fedlens.review.store.query import Prepared
 from fedlens.review.store.signing import ReviewKey
-from fedlens.review.store.tables import HEAD, RECORDS
+from fedlens.review.store.tables import RECORDS
 
 LARGEST_NUMBER = 2**63 - 1
 
@@ -96,15 +97,6 @@ KINDS = (
     PRUNED,
     ANCHORED,
 )
-_HEAD_COLUMNS = (
-    HEAD.c.store,
-    HEAD.c.count,
-    HEAD.c.digest,
-    HEAD.c.seals,
-    HEAD.c.time,
-    HEAD.c.fingerprint,
-    HEAD.c.signature,
-)
 RECORD_COLUMNS = (
     RECORDS.c.sequence,
     RECORDS.c.time,
@@ -119,36 +111,86 @@ RECORD_COLUMNS = (
 )
 
 
-# Made once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
-_READ_HEAD = select(*_HEAD_COLUMNS).where(HEAD.c.id == 1)
-_ADD_RECORD = RECORDS.insert()
-_SEALED = ("count", "digest", "seals", "time", "signature")
-_WRITE_HEAD = (
-    update(HEAD).where(HEAD.c.id == 1).values({name: bindparam(f"new_{name}") for name in _SEALED})
-)
+_ADD_RECORDS = Prepared(RECORDS.insert(), [column.name for column in RECORD_COLUMNS])
 
 
-@dataclass
-class Memory:
-    """What a process knows of the chain's end: it can only grow.
+@dataclass(frozen=True)
+class Entry:
+    """A record before it is in the trail.
 
     Attributes:
-        known: the newest head that was seen, in the store or in an anchor; None before.
-        made: the head that this process signed last.
+        kind: one of :data:`KINDS`.
+        actor: who does it; a name of at most 64 characters.
+        content: plain JSON, at most 128 KiB, no image.
+        case: number of the case that it is about.
     """
 
-    known: Head | None = None
-    made: Head | None = None
+    kind: str
+    actor: Actor
+    content: Mapping[str, Any]
+    case: int | None = None
 
 
-def read_head(connection: Connection) -> Head | None:
-    """Return the head as it stands in the store, unchecked; None where there is none."""
-    row = connection.execute(_READ_HEAD).one_or_none()
-    if row is None:
-        return None
-    store, count, *rest = row
-    # SQLite keeps any type in any column: what is no number is none that was signed
-    return Head(str(store), count if isinstance(count, int) else -1, *(str(it) for it in rest))
+def append_all(
+    connection: Connection,
+    key: ReviewKey,
+    entries: Sequence[Entry],
+    *,
+    at: float | None = None,
+    memory: Memory | None = None,
+) -> list[dict[str, Any]]:
+    """Append records within :meth:`~.database.Database.write`; the head is signed at the commit.
+
+    Args:
+        connection: of the transaction.
+        key: that signs.
+        entries: in order.
+        at: seconds since 1970 (UTC); now by default.
+        memory: what this process saw of the chain before.
+
+    Returns:
+        Their rows, by the names of :data:`RECORD_COLUMNS`.
+
+    Raises:
+        ReviewError: a content or a name cannot be kept; nothing was written.
+        ConflictError: the store was tampered with, or put back to an older state: nothing is
+            appended to a chain that cannot be trusted, since that would sign what was forged.
+    """
+    last = last_work(connection)
+    sealing = last.get("head")
+    head = (
+        sealing.args[0] if isinstance(sealing, partial) else trusted_head(connection, key, memory)
+    )
+    moment = in_words(time.time() if at is None else at)
+    rows = []
+    for entry in entries:
+        if entry.kind not in KINDS:
+            raise ValueError(f"there is no kind of record '{entry.kind}'")
+        row: dict[str, Any] = {
+            "sequence": head.count + 1,
+            "time": moment,
+            "kind": entry.kind,
+            "actor": check_name(entry.actor.name),
+            "role": str(entry.actor.role),
+            "case": entry.case,
+            "content": canonical_content(entry.content),
+            "previous": head.digest,
+        }
+        digest = digest_of(**row)
+        signature = key.sign(record_message(head.store, head.count + 1, digest)).hex()
+        rows.append({**row, "digest": digest, "signature": signature})
+        head = Head(
+            head.store,
+            head.count + 1,
+            digest,
+            add_seal(head.seals, signature),
+            moment,
+            head.fingerprint,
+        )
+    if rows:
+        _ADD_RECORDS.run_all(connection, rows)
+        last["head"] = partial(seal, head, key, memory)
+    return rows
 
 
 def append(
@@ -162,108 +204,10 @@ def append(
     at: float | None = None,
     memory: Memory | None = None,
 ) -> Record:
-    """Append one record within :meth:`~.database.Database.write`; the head is signed at the commit.
-
-    Args:
-        connection: of the transaction.
-        key: that signs.
-        kind: one of :data:`KINDS`.
-        actor: who does it; a name of at most 64 characters.
-        case: number of the case that it is about.
-        content: plain JSON, at most 128 KiB, no image.
-        at: seconds since 1970 (UTC); now by default.
-        memory: what this process saw of the chain before.
-
-    Raises:
-        ReviewError: the content or the name cannot be kept.
-        ConflictError: the store was tampered with, or put back to an older state: nothing is
-            appended to a chain that cannot be trusted, since that would sign what was forged.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"there is no kind of record '{kind}'")
-    last = last_work(connection)
-    sealing = last.get("head")
-    head = sealing.args[0] if isinstance(sealing, partial) else _trusted(connection, key, memory)
-    sequence = head.count + 1
-    moment = in_words(time.time() if at is None else at)
-    text = canonical_content(content)
-    name, role = check_name(actor.name), str(actor.role)
-    digest = digest_of(sequence, moment, kind, name, role, case, text, head.digest)
-    signature = key.sign(record_message(head.store, sequence, digest)).hex()
-    connection.execute(
-        _ADD_RECORD,
-        {
-            "sequence": sequence,
-            "time": moment,
-            "kind": kind,
-            "actor": name,
-            "role": role,
-            "case": case,
-            "content": text,
-            "previous": head.digest,
-            "digest": digest,
-            "signature": signature,
-        },
-    )
-    after = replace(
-        head,
-        count=sequence,
-        digest=digest,
-        seals=add_seal(head.seals, signature),
-        time=moment,
-        signature="",
-    )
-    last["head"] = partial(_seal, after, key, memory)
-    return Record(sequence, moment, kind, name, role, case, json.loads(text), head.digest, digest)
-
-
-def begin(connection: Connection, key: ReviewKey, store: str, at: float) -> None:
-    """Write the head of a store that has no record yet."""
-    fingerprint = key.public.fingerprint
-    head = Head(store, 0, NOTHING, NOTHING, in_words(at), fingerprint).signed(key)
-    connection.execute(HEAD.insert(), {"id": 1, "next_case": 1, **head.__dict__})
-
-
-def _seal(head: Head, key: ReviewKey, memory: Memory | None, connection: Connection) -> None:
-    signed = head.signed(key)
-    if memory is not None:
-        memory.made = signed
-    connection.execute(_WRITE_HEAD, {f"new_{name}": getattr(signed, name) for name in _SEALED})
-
-
-def _trusted(connection: Connection, key: ReviewKey, memory: Memory | None) -> Head:
-    head = read_head(connection)
-    if head is None:
-        raise ConflictError(
-            "The end of the trail was removed from the store, so that nothing is appended to it; "
-            "verify the store and put a backup back."
-        )
-    if memory is None or head != memory.made:
-        if head.fingerprint != key.public.fingerprint:
-            raise ConflictError(
-                f"The trail was signed with another key ({head.fingerprint}) than the one in "
-                f"{key.path} ({key.public.fingerprint}); use the key that it was begun with."
-            )
-        if not head.holds(key.public):
-            raise ConflictError(
-                "The end of the trail was changed after it was signed, so that nothing is appended "
-                "to it; verify the store and put a backup back."
-            )
-    if memory is not None:
-        known = memory.known
-        if known is not None and known.store != head.store:
-            raise ConflictError(
-                "Another store was put in the place of this one; put a backup back."
-            )
-        if known is not None and (
-            head.count < known.count or (head.count == known.count and head.digest != known.digest)
-        ):
-            raise ConflictError(
-                f"The store was put back to an older state: it ends at record {head.count}, and "
-                f"record {known.count} was there before; verify it and put a newer backup back."
-            )
-        memory.known = head
-    return head
+    """Append one record, and return it; see :class:`Entry` and :func:`append_all`."""
+    entry = Entry(kind, actor, content, case)
+    (row,) = append_all(connection, key, [entry], at=at, memory=memory)
+    return record_from(list(row.values()))
 
 
 def record_from(row: Row[Any] | Sequence[Any]) -> Record:
@@ -316,6 +260,10 @@ class Trail:
             at=self.clock(),
             memory=self.memory,
         )
+
+    def append_all(self, connection: Connection, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """Append records within a write, and return their rows; see :func:`append_all`."""
+        return append_all(connection, self.key, entries, at=self.clock(), memory=self.memory)
 
     def add(
         self, kind: str, actor: Actor, content: Mapping[str, Any], case: int | None = None

@@ -26,11 +26,12 @@ from fedlens.review.store.checking import (
     check_head,
 )
 from fedlens.review.store.database import Database
+from fedlens.review.store.end import read_head
 from fedlens.review.store.projection_check import check_tables
 from fedlens.review.store.schema_check import check_schema
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
-from fedlens.review.store.trail import PRUNED, RECORD_COLUMNS, read_head
+from fedlens.review.store.trail import PRUNED, RECORD_COLUMNS
 
 STREAM = {"yield_per": 1000}
 

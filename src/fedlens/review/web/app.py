@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 import fedlens
 from fedlens.review.web import api
+from fedlens.review.web.api.asking import LANES
+from fedlens.review.web.api.lane import Lanes
 from fedlens.review.web.api.watching import Measured
 from fedlens.review.web.console import Console
 from fedlens.review.web.limits import BATCH_BYTES, BODY_SECONDS, IMAGE_BYTES, BodyLimit
@@ -56,6 +58,7 @@ def create_app(console: Console) -> FastAPI:
     app.mount("/static", _Static(directory=static))
     add_refusals(app)
     # The last one added is the outermost.
+    app.add_middleware(Lanes, lanes=LANES)
     app.add_middleware(BodyLimit, larger=LARGER_BODIES, seconds=BODY_SECONDS)
     app.add_middleware(Doorman)
     app.add_middleware(SecureHeaders, secure=console.policy.secure_cookies)

@@ -1,6 +1,7 @@
 """What the application works on: one value that every request can reach."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends
@@ -38,6 +39,11 @@ class Policy:
     hosts: tuple[str, ...] = LOOPBACK_HOSTS
     api_rate: float = 500.0
     api_burst: int = 1000
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Return ``hosts`` in lower case."""
+        return frozenset(name.lower() for name in self.hosts)
 
     @property
     def oversight(self) -> tuple[str, ...]:

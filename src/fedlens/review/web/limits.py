@@ -70,7 +70,8 @@ def _guarded(receive: Receive, limit: int, seconds: float, sentence: str) -> Rec
         now = time.monotonic()
         deadline = now + seconds if deadline is None else deadline
         try:
-            message = await asyncio.wait_for(receive(), max(deadline - now, 0))
+            async with asyncio.timeout(max(deadline - now, 0)):
+                message = await receive()
         except TimeoutError:
             raise HTTPException(
                 408, f"The request took longer than {seconds:g} seconds to arrive.", _CLOSE

@@ -15,7 +15,7 @@ from fedlens.errors import FedlensError
 from fedlens.review.contract import ReviewError
 from fedlens.review.web.console import console_of
 from fedlens.review.web.rendering import page
-from fedlens.review.web.security import secure_headers
+from fedlens.review.web.security import secured
 
 _LOG = logging.getLogger(__name__)
 _UNEXPECTED = "Something went wrong on our side; nothing was changed. The server's log says more."
@@ -51,18 +51,22 @@ def in_words(error: Mapping[str, Any]) -> str:
     return f"{where}: {message}."
 
 
+def refusal_of(request: Request, error: FedlensError | HTTPException) -> Response:
+    """Return the answer that says in one sentence what ``error`` says."""
+    if isinstance(error, HTTPException):
+        sentence = _OUR_WORDS.get(str(error.detail), str(error.detail))
+        return refused(request, error.status_code, sentence, error.headers)
+    status = error.status if isinstance(error, ReviewError) else 400
+    headers = {"Retry-After": "60"} if status == 503 else None
+    return refused(request, status, str(error), headers)
+
+
 def add_refusals(app: FastAPI) -> None:
     """Have ``app`` answer every error in one sentence, and never with a traceback."""
 
-    def of_ours(request: Request, error: Exception) -> Response:
-        status = error.status if isinstance(error, ReviewError) else 400
-        headers = {"Retry-After": "60"} if status == 503 else None
-        return refused(request, status, str(error), headers)
-
-    def of_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        sentence = _OUR_WORDS.get(str(error.detail), str(error.detail))
-        return refused(request, error.status_code, sentence, error.headers)
+    def expected(request: Request, error: Exception) -> Response:
+        assert isinstance(error, FedlensError | HTTPException)
+        return refusal_of(request, error)
 
     def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -79,10 +83,10 @@ def add_refusals(app: FastAPI) -> None:
         response = JSONResponse({"detail": _UNEXPECTED}, 500)
         # This handler alone runs outside of all middleware.
         secure = console_of(request).policy.secure_cookies
-        secure_headers(response.headers, request.url.path, secure)
+        response.raw_headers = secured(response.raw_headers, request.url.path, secure)
         return response
 
-    app.add_exception_handler(FedlensError, of_ours)
-    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(FedlensError, expected)
+    app.add_exception_handler(HTTPException, expected)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(Exception, unexpected)

@@ -7,6 +7,7 @@ who is there is still behind the :class:`Doorman`. What a role may do is asked b
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -14,7 +15,6 @@ from urllib.parse import quote
 from fastapi import Depends
 from markupsafe import escape
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -37,6 +37,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+Header = tuple[bytes, bytes]
 STRICT_TRANSPORT = "max-age=31536000"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PUBLIC = re.compile(r"/sign-in|/link/[^/]*|/static/.*|/health|/metrics")
@@ -104,16 +105,28 @@ def needs(*roles: Role) -> Any:
     It refuses with 401 who is not signed in, and with 403 who has another role. Used as
     ``person: Annotated[Person, needs(Role.LEAD)]``.
     """
-    allowed = " or ".join(roles)
 
-    async def permitted(person: Signed) -> Person:
-        if person.role not in roles:
-            raise HTTPException(
-                403, f"This takes the role {allowed}; yours is {person.role}, ask a lead."
-            )
-        return person
+    async def permitted(request: Request) -> Person:
+        return allowed_to(request, *roles)
 
     return Depends(permitted)
+
+
+def allowed_to(request: Request, *roles: Role) -> Person:
+    """Return the person who makes ``request``, who has one of ``roles``.
+
+    Raises:
+        HTTPException: 401, nobody is signed in; 403, another role.
+    """
+    visitor = visitor_of(request)
+    if visitor is None:
+        raise HTTPException(401, "Sign in first.")
+    if visitor.person.role not in roles:
+        raise HTTPException(
+            403,
+            f"This takes the role {' or '.join(roles)}; yours is {visitor.person.role}, ask a lead.",
+        )
+    return visitor.person
 
 
 async def check_csrf(request: Request) -> None:
@@ -203,20 +216,37 @@ class SecureHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                secure_headers(MutableHeaders(scope=message), scope["path"], self.secure)
+                given = message.get("headers", ())
+                message["headers"] = secured(given, scope["path"], self.secure)
             await send(message)
 
         await self.app(scope, receive, with_headers)
 
 
-def secure_headers(headers: MutableHeaders, path: str, secure: bool) -> None:
-    """Add to ``headers`` what every answer has; only static files may be kept by a browser."""
-    for name, value in HEADERS.items():
-        headers[name] = value
-    if not path.startswith("/static/"):
+def secured(given: Iterable[Header], path: str, secure: bool) -> list[Header]:
+    """Return the headers of an answer with what every answer has, which is encoded once.
+
+    Args:
+        given: of the answer.
+        path: that was asked for; only static files may be kept by a browser.
+        secure: the console is reached through TLS alone.
+    """
+    ours = _ANSWERS[path.startswith("/static/"), secure]
+    return [header for header in given if header[0].lower() not in ours] + list(ours.items())
+
+
+def _ours(static: bool, secure: bool) -> dict[bytes, bytes]:
+    headers = dict(HEADERS)
+    if not static:
         headers["Cache-Control"] = "no-store"
     if secure:
         headers["Strict-Transport-Security"] = STRICT_TRANSPORT
+    return {name.lower().encode(): value.encode() for name, value in headers.items()}
+
+
+_ANSWERS = {
+    (static, secure): _ours(static, secure) for static in (False, True) for secure in (False, True)
+}
 
 
 class Doorman:
@@ -260,8 +290,7 @@ def host_name(host: str) -> str:
 
 def _called_by_a_wrong_name(request: Request, policy: Policy) -> Response | None:
     hosts = request.headers.getlist("host")
-    names = {name.lower() for name in policy.hosts}
-    if len(hosts) == 1 and host_name(hosts[0]) in names:
+    if len(hosts) == 1 and host_name(hosts[0]) in policy.names:
         return None
     return JSONResponse({"detail": "The console is not reached by this name."}, 421)
 
@@ -290,7 +319,7 @@ def _own_origin(request: Request, policy: Policy) -> str:
 
 async def _identified(request: Request, console: Console) -> tuple[Visitor | None, Response | None]:
     """Return who makes the request, and the answer to it if it goes no further."""
-    path = request.url.path
+    path = request.scope["path"]
     for_programs = path.startswith("/v1/") or path == "/metrics"
     visitor = await _visitor(request, console, tokens=for_programs)
     if visitor is None:

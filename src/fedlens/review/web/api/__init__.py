@@ -10,8 +10,7 @@ from fedlens.review.web.api import asking, reviewing, watching
 
 def add_api(app: FastAPI) -> None:
     """Add the endpoints to ``app``, whose state has the console."""
-    policy = app.state.console.policy
-    asking.add_asking_limits(app.state, policy.api_rate, policy.api_burst)
+    asking.add_desk(app.state, app.state.console)
     bearer: Any = Depends(HTTPBearer(auto_error=False, description="An API token."))
     for router in (asking.router, reviewing.router):
         app.include_router(router, dependencies=[bearer])  # for the document: the doorman checks

@@ -186,21 +186,25 @@ class Health(Answer):
 def prediction_fields(
     case: int, prediction: Prediction, subject: Subject, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields of :class:`Predicted`."""
+    """Return what :class:`Predicted` says, plain JSON.
+
+    It is not checked again: all of it is the console's own, and one answer has a thousand numbers.
+    """
     names = subject.class_names
-    confusable = prediction.confusable
+    number = prediction.confusable
+    confusable = {
+        "number": number,
+        "name": None if number is None else names[number],
+        "share": prediction.confusable_share,
+    }
     return {
         "case": case,
         "digest": prediction.digest,
-        "predicted": probability_of(prediction.predicted, prediction.probabilities, names),
-        "top": [probability_of(each, prediction.probabilities, names) for each in prediction.top],
-        "probabilities": list(prediction.probabilities),
-        "logits": list(prediction.logits),
-        "confusable": None
-        if confusable is None
-        else Confusable(
-            number=confusable, name=names[confusable], share=prediction.confusable_share
-        ),
+        "predicted": _probability(prediction.predicted, prediction.probabilities, names),
+        "top": [_probability(each, prediction.probabilities, names) for each in prediction.top],
+        "probabilities": prediction.probabilities,
+        "logits": prediction.logits,
+        "confusable": None if number is None else confusable,
         "need": prediction.need,
         "signals": dict(prediction.signals),
         "model": dict(identity),
@@ -208,23 +212,23 @@ def prediction_fields(
 
 
 def explanation_fields(explained: Explained, subject: Subject) -> dict[str, Any]:
-    """Return the fields that :class:`ExplainedAnswer` has beside those of a prediction."""
+    """Return what :class:`ExplainedAnswer` says beside what a prediction does, plain JSON."""
     names = subject.class_names
+    about, against = explained.explained, None
     if isinstance(explained.target, Contrast):
-        target, against = explained.target.for_class, names[explained.target.against_class]
-        asked = Asked(target=names[target], against=against)
-    else:
-        about = explained.explained
-        asked = Asked(target=None if about is None else names[about], against=None)
+        about, against = explained.target.for_class, explained.target.against_class
     return {
         "method": explained.method,
-        "asked": asked,
+        "asked": {
+            "target": None if about is None else names[about],
+            "against": None if against is None else names[against],
+        },
         "map": _rows(explained),
         "map_digest": explained.digest,
         "meta": dict(explained.meta),
         "details": {name: finite(value) for name, value in explained.details.items()},
         "degenerate": explained.degenerate,
-        "badges": [Respect(**badge.to_json()) for badge in explained.badges],
+        "badges": [badge.to_json() for badge in explained.badges],
     }
 
 
@@ -303,9 +307,14 @@ def probability_of(
     number: int, probabilities: tuple[float, ...], names: tuple[str, ...]
 ) -> ClassProbability:
     """Return one class with its probability."""
-    return ClassProbability(
-        number=number, name=names[number], probability=min(max(probabilities[number], 0.0), 1.0)
-    )
+    return ClassProbability(**_probability(number, probabilities, names))
+
+
+def _probability(
+    number: int, probabilities: tuple[float, ...], names: tuple[str, ...]
+) -> dict[str, Any]:
+    probability = min(max(probabilities[number], 0.0), 1.0)
+    return {"number": number, "name": names[number], "probability": probability}
 
 
 def finite(value: float) -> float | None:

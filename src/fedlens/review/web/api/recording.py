@@ -1,37 +1,49 @@
 """What the API leaves behind of every answer: a case without its image, and a record."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from fedlens.review.contract import SOURCE_API, Actor, Record
 from fedlens.review.model import Explained, Prediction
+from fedlens.review.store.answers import Answer
 from fedlens.review.store.trail import EXPLAINED, PREDICTED
 from fedlens.review.web.console import Console
 
 
-async def record_finding(
-    console: Console, actor: Actor, kind: str, answered: Prediction | Explained
-) -> int:
-    """Record what was answered, and return its case's number once both are on the disk.
+async def record_findings(
+    console: Console, found: Sequence[tuple[Actor, str, Prediction | Explained]]
+) -> list[int]:
+    """Record what was answered together, and return the cases' numbers once all is on the disk.
 
     Whether the model is in service is asked together with it: no answer leaves once it was stopped.
 
     Args:
         console: that answered.
-        actor: who asked.
-        kind: ``predicted`` or ``explained``.
-        answered: what the model said.
+        found: of each answer who asked, the kind of record (``predicted`` or ``explained``), and
+            what the model said.
+
+    Raises:
+        ReviewError: it cannot be recorded, or the model is stopped; nothing was.
     """
-    prediction = answered.prediction if isinstance(answered, Explained) else answered
-    new = prediction.case(SOURCE_API, queued=False)
-    if not console.policy.api_log:
-        await run_in_threadpool(console.store.switch.check)
-        (number,) = await run_in_threadpool(console.store.queue.add, [new], actor)
-        return number
-    content = dict(console.examiner.evidence(answered))
-    return await asyncio.wrap_future(console.store.queue.answer_soon(new, actor, kind, content))
+    cases = [
+        (one.prediction if isinstance(one, Explained) else one).case(SOURCE_API, queued=False)
+        for _, _, one in found
+    ]
+    store = console.store
+    if console.policy.api_log:
+        answers = [
+            Answer(case, actor, kind, console.examiner.evidence(one))
+            for case, (actor, kind, one) in zip(cases, found, strict=True)
+        ]
+        return await asyncio.wrap_future(store.queue.answers_soon(answers))
+    await run_in_threadpool(store.switch.check)
+    numbers: list[int] = []
+    for case, (actor, _, _) in zip(cases, found, strict=True):
+        numbers += await run_in_threadpool(store.queue.add, [case], actor)
+    return numbers
 
 
 def evidence_of(console: Console, case: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,16 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from fedlens.review.web.limits import BATCH_BYTES
+from fedlens.review.web.api.multipart import MalformedError, TooManyError, parts_of, text_of
 
 LARGEST_FIELD = 4096
-
-
-class _InMemory(MultiPartParser):
-    spool_max_size = BATCH_BYTES  # of a whole body, so that no part is ever written to a file
 
 
 @dataclass(frozen=True)
@@ -50,38 +45,30 @@ async def read_parts(
         raise HTTPException(
             415, f"Send the image as multipart/form-data, in a part named '{image}'."
         )
-    parser = _InMemory(
-        request.headers,
-        request.stream(),
-        max_files=most,
-        max_fields=len(fields),
-        max_part_size=LARGEST_FIELD,
-    )
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        sentence = error.message.rstrip(".")
-        if sentence.startswith("Too many"):
-            raise HTTPException(
-                422, f"Expected at most {most} image(s) and {len(fields)} other parts."
-            ) from error
-        raise HTTPException(400, f"The body is not valid multipart: {sentence}.") from error
+        body = await request.body()
+        parts = parts_of(body, request.headers["content-type"], most + len(fields))
     except ClientDisconnect as error:
         raise HTTPException(400, "The body ended early.") from error
-    except (KeyError, UnicodeDecodeError, ValueError) as error:
-        raise HTTPException(400, "The body is not valid multipart.") from error
+    except MalformedError as error:
+        raise HTTPException(400, f"The body is not valid multipart: {error}.") from error
+    except TooManyError as error:
+        raise HTTPException(
+            422, f"Expected at most {most} image(s) and {len(fields)} other parts."
+        ) from error
     images: list[bytes] = []
     texts: dict[str, str] = {}
-    try:
-        for name, value in form.multi_items():
-            if name == image and not isinstance(value, str):
-                images.append(await value.read())
-            elif name in fields and isinstance(value, str) and name not in texts:
-                texts[name] = value
-            else:
-                raise HTTPException(422, _unexpected(image, fields))
-    finally:
-        await form.close()
+    for part in parts:
+        if part.name == image and part.is_file and len(images) < most:
+            images.append(part.content)
+        elif part.name in fields and not part.is_file and part.name not in texts:
+            if len(part.content) > LARGEST_FIELD:
+                raise HTTPException(
+                    400, f"The part '{part.name}' is longer than {LARGEST_FIELD:,} bytes."
+                )
+            texts[part.name] = text_of(part.content)
+        else:
+            raise HTTPException(422, _unexpected(image, fields))
     if not images:
         raise HTTPException(422, f"The part '{image}' is missing, or is not a file.")
     return Upload(images, texts)
