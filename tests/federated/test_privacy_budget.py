@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from fedlens.errors import ConfigError
@@ -248,3 +249,46 @@ def test_batches_that_the_mechanism_is_not_for_are_refused_before_anything_is_ch
         refused(privacy, 2, "batch|precision", local=local)
     assert privacy.epsilon(DELTA) == 0.0
     train(privacy, 2)
+
+
+@pytest.mark.parametrize("make", [examples, clients])
+def test_a_federation_that_was_refused_leaves_no_account_behind(make) -> None:
+    """Or what lies before a checkpoint would not be counted by the next."""
+    kept: list[Checkpoint] = []
+    train(make(4), 2, checkpoint=lambda c, _: kept.append(c))
+    again = make(4)
+    refused(again, 5, "4 rounds")
+    train(again, 4, resume_from=kept[-1])
+    assert 2.99 < again.epsilon(DELTA) <= 3.0
+    refused(again, 1, "earlier")
+
+
+def test_epochs_that_were_refused_leave_no_account_behind() -> None:
+    kept: list[Checkpoint] = []
+    train(examples(4), 2, checkpoint=lambda c, _: kept.append(c))
+    again = examples(4)
+    refused(again, 4, "epsilon", local=replace(LOCAL, epochs=2))
+    train(again, 4, resume_from=kept[-1])
+    assert 2.99 < again.epsilon(DELTA) <= 3.0
+
+
+@pytest.mark.parametrize("make", [examples, clients])
+def test_a_checkpoint_of_more_rounds_than_were_paid_for_here_counts_in_full(make) -> None:
+    kept: list[Checkpoint] = []
+    train(make(4), 3, checkpoint=lambda c, _: kept.append(c))
+    used = make(4)
+    train(used, 1)
+    refused(used, 4, "earlier", resume_from=kept[-1])  # 1 + 3 + 1
+    # its own federation, stopped and taken up again, counts once
+    mine: list[Checkpoint] = []
+    own = make(4)
+    train(own, 2, checkpoint=lambda c, _: mine.append(c))
+    train(own, 4, resume_from=mine[-1])
+    assert 2.99 < own.epsilon(DELTA) <= 3.0
+
+
+@pytest.mark.parametrize("no", [False, np.False_, 0])
+def test_whatever_means_no_ends_the_federation(no) -> None:
+    assert train(examples(3, charge=lambda _: no), 3).history == []
+    assert len(train(examples(3, charge=lambda _: None), 3).history) == 3
+    assert len(train(examples(3, charge=lambda _: np.True_), 3).history) == 3

@@ -94,3 +94,13 @@ def test_releases_one_by_one_cost_what_they_cost_together() -> None:
     precision = sum(one.count / one.noise_multiplier**2 for one in kinds)
     assert walk[-1] == pytest.approx(by_hand([Release(precision**-0.5)]), rel=1e-3)
     assert walk == sorted(walk)
+
+
+@pytest.mark.parametrize("delta", [1e-12, 1e-13, 1e-14])
+def test_where_the_bound_is_none_every_account_is_worked_out(delta: float) -> None:
+    """Tails that are cut off weigh as much as such a delta, and turned the ranking round."""
+    for noise in (1.25, 1.4, 2.393, 4.0):
+        for more in (1 + 1e-7, 1 - 1e-7, 1 + 1e-5):
+            accounts = {"a": [Release(noise, 0.1, 1)], "b": [Release(noise * more, 0.1, 1)]}
+            costs = {name: epsilon_of(releases, delta) for name, releases in accounts.items()}
+            assert largest(accounts, delta)[1] == max(costs.values())

@@ -61,3 +61,24 @@ def test_what_is_no_privacy_is_one_sentence(given) -> None:
     refused(given, 1, "PrivateSteps")
     with pytest.raises(ConfigError, match="mechanism"):
         PrivateSteps(given if not isinstance(given, Mechanism) else (given,))
+
+
+def test_a_second_training_spends_from_the_same_account() -> None:
+    steps = PrivateSteps(mechanism(2).calibrated(3.0, DELTA))
+    train(steps, 1)
+    train(steps, 1)
+    refused(steps, 1, "earlier")
+    seeded = PrivateSteps(mechanism(2).calibrated(3.0, DELTA), seeded=True)
+    for _ in range(2):
+        train(seeded, 2)  # guarantees nothing, and nothing adds up
+
+
+def test_a_training_that_goes_on_is_paid_for_once() -> None:
+    kept: list[CentralCheckpoint] = []
+    steps = PrivateSteps(mechanism(3).calibrated(3.0, DELTA))
+    train(steps, 1, checkpoint=lambda c, _: kept.append(c))
+    train(steps, 3, resume_from=kept[0])
+    refused(steps, 1, "earlier")
+    elsewhere = PrivateSteps(mechanism(3).calibrated(3.0, DELTA))
+    train(elsewhere, 3, resume_from=kept[0])
+    refused(elsewhere, 1, "earlier")

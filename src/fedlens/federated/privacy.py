@@ -18,13 +18,13 @@ from fedlens.federated.aggregation import Mean
 from fedlens.federated.algorithm import Algorithm, Update
 from fedlens.federated.faults import Screening
 from fedlens.federated.privacy_contract import Privacy
-from fedlens.federated.spending import Charge, Spending, check_periods
 from fedlens.models.vector import FlatParameters
 from fedlens.privacy.accounting import Release
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import Mechanism, Unit
 from fedlens.privacy.noise import release
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
+from fedlens.privacy.spending import Charge, Spending, check_periods
 from fedlens.randomness import Purpose
 from fedlens.training.local import LocalTraining
 from fedlens.training.private import Augmentation, PrivateSteps, check_fit
@@ -97,12 +97,12 @@ class ExamplePrivacy(Privacy):
         for number, epochs in enumerate(rounds, start=1):
             for client, releases in self._charges(number, epochs).items():
                 made[number > done].setdefault(client, []).extend(releases)
-        self._spending.begin(*made, forget=self.seeded)
+        self._spending.begin(*made, done=done, forget=self.seeded)
 
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge each client of the cohort for its local epochs."""
         charges = self._charges(round, epochs)
-        return self._spending.pay(charges, charges)
+        return self._spending.pay(charges, charges, round=round)
 
     def epsilon(self, delta: float) -> float:
         """Return what the client that has spent most has spent so far, by PLD at ``delta``."""
@@ -232,14 +232,14 @@ class ClientPrivacy(Privacy):
             for key in self._accounts(epochs):
                 charges = self.mechanism.charges(number - 1)
                 made[number > done].setdefault(key, []).extend(charges)
-        self._spending.begin(*made, forget=self.seed is not None)
+        self._spending.begin(*made, done=done, forget=self.seed is not None)
 
     def afford(self, round: int, epochs: Mapping[int, int]) -> bool:
         """Charge every client, in the sample or not; with local noise those that send."""
         at_risk = epochs if self._local else range(self.mechanism.population)
         charges = self.mechanism.charges(round - 1)
         own = dict.fromkeys(self._accounts(epochs), charges)
-        return self._spending.pay(own, dict.fromkeys(at_risk, charges))
+        return self._spending.pay(own, dict.fromkeys(at_risk, charges), round=round)
 
     def epsilon(self, delta: float) -> float:
         """Return what the client that has spent most has spent so far, by PLD at ``delta``."""

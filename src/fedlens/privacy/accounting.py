@@ -27,6 +27,7 @@ MOST_NOISE, MOST_STEPS = 1e6, 10**9
 COARSER = 8  # the grid on which accounts are ranked, over the one on which they are worked out
 DEEP = 100  # kinds of release that are composed in one go
 LEAST_NOISE = 1e-3  # below it epsilon is past a million: no guarantee
+LEAST_RANKED = 1e-9  # delta below which the ranking bound is none: every account is worked out
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def largest(accounts: Mapping[str, Iterable[Release]], delta: float) -> tuple[st
     check_delta(delta)
     kinds = {name: merged(releases) for name, releases in accounts.items()}
     bounds = {kind: _bounded(kind, delta) for kind in set(kinds.values())}
+    if delta < LEAST_RANKED:
+        bounds = dict.fromkeys(bounds, math.inf)
     found: dict[tuple[Release, ...], float] = {}
     most = 0.0
     for kind in sorted(bounds, key=lambda kind: bounds[kind], reverse=True):
@@ -349,7 +352,8 @@ def _bound(releases: tuple[Release, ...], delta: float) -> float:
 
     The curve of delta over epsilon is convex, and dp-accounting draws it straight between the
     points of a grid (Doroshenko et al. 2022, "Connect the dots"), so that fewer of the points give
-    a curve that is nowhere lower, and compositions keep that order.
+    a curve that is nowhere lower, and compositions keep that order. Each composition cuts tails of
+    about 1e-15 off, so that it is no bound for a delta near that.
     """
     return max(0.0, float(_pld(releases, COARSER).get_epsilon_for_delta(delta)))
 

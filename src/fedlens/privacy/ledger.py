@@ -18,9 +18,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedlens.errors import RunError
+from fedlens.errors import ConfigError, RunError
 from fedlens.files import make_once, read_bytes, write_json
-from fedlens.privacy.accounting import Accountant, Release, epsilon_of, largest
+from fedlens.privacy.accounting import Accountant, Release, epsilon_of, largest, merged
 
 FORMAT = 1
 LARGEST_LEDGER = 64 << 20
@@ -136,10 +136,15 @@ class Ledger:
                 f"{path} was changed after it was signed: what it says was spent cannot be trusted; "
                 "put back the file that the run wrote."
             )
-        releases = {
-            name: [Release(*entry) for entry in account.releases]
-            for name, account in content.accounts.items()
-        }
+        releases: dict[str, list[Release]] = {}
+        for name, account in content.accounts.items():
+            try:
+                releases[name] = [Release(*entry) for entry in account.releases]
+                merged(releases[name])  # together they may be too many
+            except ConfigError as error:
+                raise RunError(
+                    f"{path} is not a privacy ledger: account '{name}': {error}"
+                ) from error
         units = {name: account.units for name, account in content.accounts.items()}
         return cls(path, content.terms, units, verified, key, releases)
 

@@ -118,7 +118,8 @@ def train_centrally(
             raise ConfigError(
                 f"privacy is a {type(privacy).__name__}, expected PrivateSteps, or None for no privacy."
             )
-        privacy.check(local.epochs, charged=afford is not None)
+        done = 0 if resume_from is None else resume_from.epoch
+        privacy.begin(local.epochs, done, charged=afford is not None)
     loss = loss or default_loss
     client = as_client(examples)
     held_out = None if validation is None else as_client(validation)
@@ -136,6 +137,8 @@ def train_centrally(
         started = time.perf_counter()
         if afford is not None and not afford(number):
             break
+        if privacy is not None:
+            privacy.pay(number)
         with threads(local.threads):
             figures = run.epoch(number)
         trained_at = time.perf_counter()

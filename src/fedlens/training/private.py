@@ -6,7 +6,7 @@ size as the denominator. What a step samples, clips and adds is what the client'
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,11 +14,12 @@ from torch import Tensor
 from fedlens.data.client import Client
 from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
-from fedlens.privacy.account import Account
+from fedlens.privacy.accounting import Release
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.noise import release
 from fedlens.privacy.per_example import PerExampleClipper
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
+from fedlens.privacy.spending import Spending
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.training.local import LocalTraining
 from fedlens.training.loop import (
@@ -56,6 +57,7 @@ class PrivateSteps:
     seeded: bool = False
     views: int = 1
     augmentation: Augmentation | None = None
+    _spending: Spending = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.mechanism, Mechanism):
@@ -68,12 +70,16 @@ class PrivateSteps:
                 f"{self.views} views of each example were asked for, expected at least 1, and with "
                 "more than 1 an augmentation that makes them."
             )
+        mechanism = self.mechanism
+        spending = Spending(lambda _: mechanism, None, lambda _: "an example")
+        object.__setattr__(self, "_spending", spending)
 
-    def check(self, epochs: int, *, charged: bool) -> None:
+    def begin(self, epochs: int, done: int, *, charged: bool) -> None:
         """Refuse more epochs than the mechanism has a noise for, or pays for.
 
         Args:
-            epochs: that a training is going to make in all.
+            epochs: that a central training is going to make in all.
+            done: how many of them lie before the checkpoint that it goes on from.
             charged: somebody else keeps account; a budget holds all the same.
 
         Raises:
@@ -86,9 +92,18 @@ class PrivateSteps:
                 f"{mechanism.periods:,}; make one with as many periods."
             )
         if not charged or mechanism.budget is not None:
-            periods = range(epochs) if self.period is None else [self.period] * epochs
-            releases = [release for period in periods for release in mechanism.charges(period)]
-            Account(mechanism).reserve(releases, of="an example")
+            made: list[list[Release]] = [[], []]
+            for epoch in range(epochs):
+                made[epoch >= done] += self._charges(epoch + 1)
+            before, coming = ({0: releases} for releases in made)
+            self._spending.begin(before, coming, done=done, forget=self.seeded)
+
+    def pay(self, epoch: int) -> None:
+        """Charge epoch ``epoch``, from 1, of the training that :meth:`begin` let pass."""
+        self._spending.charge({0: self._charges(epoch)}, round=epoch)
+
+    def _charges(self, epoch: int) -> list[Release]:
+        return self.mechanism.charges(epoch - 1 if self.period is None else self.period)
 
     def source(self, draws: Draws, epoch: int) -> RandomSource:
         """Return where this client's samples and noise of one epoch come from.
@@ -101,10 +116,12 @@ class PrivateSteps:
         return SecureSource()
 
     def seed(self, draws: Draws, purpose: Purpose, epoch: int) -> int:
-        """Return a 63-bit seed of what is drawn for the places in an epoch's batches.
+        """Return a seed of what is drawn for the places in an epoch's batches.
 
-        It is as secret as the noise. With masks or views that are known beforehand, one example
-        more would give all after it in a batch other ones, and what is paid for is one clip norm.
+        It comes from where the noise comes from. With masks or views that are known beforehand, one
+        example more would give all after it in a batch other ones, and what is paid for is one clip
+        norm. PyTorch's generator takes 32 bits of it: whoever could try them all would know the
+        masks, though not the noise.
         """
         if self.seeded:
             names = {"round": draws.round, "client": draws.client, "epoch": epoch}

@@ -1,5 +1,6 @@
-"""What a federation's privacy has spent: an account a client, beside the caller's own charge."""
+"""What a training's privacy has spent: an account a client, beside the caller's own charge."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 
@@ -39,37 +40,41 @@ class Spending:
         self._charge = charge
         self._name = name
         self._accounts: dict[int, Account] = {}
+        self._paid = 0  # rounds of the last training, with those before its checkpoint
 
-    def begin(self, before: Charges, coming: Charges, *, forget: bool) -> None:
-        """Refuse a federation that would spend too much.
+    def begin(self, before: Charges, coming: Charges, *, done: int, forget: bool) -> None:
+        """Refuse a training that would spend too much; nothing is charged then.
 
         Args:
-            before: what its finished rounds released; taken as spent where nothing is known of it.
+            before: what the rounds before its checkpoint released. They count as spent, unless the
+                last training paid for as many here: then it is the one that goes on.
             coming: what the others are going to release.
+            done: how many rounds lie before the checkpoint.
             forget: begin anew, for noise that is seeded and guarantees nothing.
 
         Raises:
             ConfigError: see above.
         """
-        if forget:
-            self._accounts = {}
-        if not self._accounts:
+        accounts = {} if forget else {k: copy.copy(one) for k, one in self._accounts.items()}
+        if forget or self._paid < done:
             for key, releases in before.items():
-                self._account(key).charge(releases)
+                self._account(key, accounts).charge(releases)
         for key, releases in coming.items():
-            account = self._account(key)
+            account = self._account(key, accounts)
             if self._limits(account.mechanism):
                 account.reserve(releases, of=self._name(key))
+        self._accounts, self._paid = accounts, done
 
-    def pay(self, own: Charges, charges: Charges) -> bool:
+    def pay(self, own: Charges, charges: Charges, *, round: int) -> bool:
         """Charge, or return False and charge nothing where it cannot be afforded.
 
         Args:
             own: account -> releases.
             charges: the same by client, for the caller's charge.
+            round: that they belong to, from 1.
         """
         for key, releases in own.items():
-            account = self._account(key)
+            account = self._account(key, self._accounts)
             if self._limits(account.mechanism) and not account.affords(releases):
                 warnings.warn(
                     f"Another attempt at a round would exceed the privacy budget of "
@@ -77,21 +82,28 @@ class Spending:
                     stacklevel=2,
                 )
                 return False
-        if self._charge is not None and self._charge(charges) is False:
-            return False
-        for key, releases in own.items():
-            self._account(key).charge(releases)
+        if self._charge is not None:
+            answer = self._charge(charges)
+            if answer is not None and not answer:  # NumPy's False is another than Python's
+                return False
+        self.charge(own, round=round)
         return True
+
+    def charge(self, own: Charges, *, round: int) -> None:
+        """Add what round ``round``, from 1, releases to the accounts, affordable or not."""
+        for key, releases in own.items():
+            self._account(key, self._accounts).charge(releases)
+        self._paid = round
 
     def epsilon(self, delta: float) -> float:
         """Return epsilon of the account that has spent most, by PLD; 0 where nothing is spent."""
         spent = {account.spent for account in self._accounts.values()}
         return max((epsilon_of(releases, delta) for releases in spent), default=0.0)
 
-    def _account(self, key: int) -> Account:
-        if key not in self._accounts:
-            self._accounts[key] = Account(self._mechanism_of(key))
-        return self._accounts[key]
+    def _account(self, key: int, accounts: dict[int, Account]) -> Account:
+        if key not in accounts:
+            accounts[key] = Account(self._mechanism_of(key))
+        return accounts[key]
 
     def _limits(self, mechanism: Mechanism) -> bool:
         return self._charge is None or mechanism.budget is not None
