@@ -1,6 +1,7 @@
-"""What all tests share: where the real images are, and that none is skipped silently in CI."""
+"""What all tests share: where real images and temporary files are, and that CI skips none silently."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,16 @@ import pytest
 import torch
 
 TESTS = Path(__file__).parent
+MEMORY, ENOUGH = Path("/dev/shm"), 2 << 30  # a folder in memory, and the bytes that suffice
+
+
+def pytest_configure() -> None:
+    """Keep the tests' files in memory where there is room.
+
+    Runs and stores wait for the disk at every step, thousands of times in all tests together.
+    """
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,9 +15,13 @@ import pytest
 from argon2 import PasswordHasher
 
 from fedlens.review.store import ReviewKey, Store, open_store
+from fedlens.review.store.database import open_database
 from reviewing import Clock
 
+Databases = Callable[..., AbstractContextManager[str]]
+
 INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # where pytest keeps temporary files, if not in the usual place
 POSTGRES = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100")
 
 
@@ -38,7 +42,8 @@ def postgresql_cluster() -> Iterator[str]:
     root = os.geteuid() == 0  # the server refuses to run as root
     user = pwd.getpwnam("postgres") if root else None
     who = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    folder = Path(tempfile.mkdtemp(prefix="fedlens-pg-"))
+    # each test's database is some three hundred files, which are quicker to make in memory
+    folder = Path(tempfile.mkdtemp(prefix="fedlens-pg-", dir=os.environ.get(TEMPORARY)))
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     try:
@@ -84,38 +89,69 @@ def _wait(folder: Path, server: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_databases(postgresql_cluster: str) -> Callable[[], AbstractContextManager[str]]:
-    """Makes an empty PostgreSQL database, gives its address, and drops it afterwards."""
+def postgresql_databases(postgresql_cluster: str) -> Iterator[Databases]:
+    """Makes a PostgreSQL database, gives its address, and drops it afterwards.
+
+    It is empty, or has a store's tables: copies of those that were made once, which is quicker.
+    """
+    server = psycopg.connect(
+        host=postgresql_cluster, user="postgres", dbname="postgres", autocommit=True
+    )
+    made: list[str] = []
+
+    def address(name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={postgresql_cluster}"
 
     @contextmanager
-    def database() -> Iterator[str]:
+    def database(tables: bool = True) -> Iterator[str]:
+        if tables and not made:
+            server.execute("CREATE DATABASE made")
+            open_database(address("made")).close()
+            made.append("made")
         name = f"test_{os.urandom(6).hex()}"
-        with psycopg.connect(
-            host=postgresql_cluster, user="postgres", dbname="postgres", autocommit=True
-        ) as server:
-            server.execute(f"CREATE DATABASE {name}")
-            yield f"postgresql://postgres@/{name}?host={postgresql_cluster}"
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {'made' if tables else 'template1'}")
+        yield address(name)
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    return database
+    with server:
+        yield database
 
 
-@pytest.fixture
-def postgresql_url(
-    postgresql_databases: Callable[[], AbstractContextManager[str]],
-) -> Iterator[str]:
-    """The address of an empty PostgreSQL database."""
-    with postgresql_databases() as url:
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Lays an SQLite database with a store's tables, made once, at a path; gives its address."""
+    made = tmp_path_factory.mktemp("made") / "review.sqlite"
+    open_database(f"sqlite:///{made}").close()
+
+    def lay(path: Path) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made, path)
+        return f"sqlite:///{path}"
+
+    return lay
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database with a store's tables and nothing in them.
+
+    Each test that asks for it runs on both.
+    """
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_tables")(tmp_path / "store" / "review.sqlite")
+        return
+    with request.getfixturevalue("postgresql_databases")() as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty database: each test that asks for it runs on both."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store' / 'review.sqlite'}"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
+        yield f"sqlite:///{tmp_path / 'store' / 'review.sqlite'}"
+        return
+    with request.getfixturevalue("postgresql_databases")(tables=False) as url:
+        yield url
 
 
 @pytest.fixture
@@ -156,5 +192,5 @@ def opening(
 
 @pytest.fixture
 def store(opening: Callable[[], Store]) -> Store:
-    """An empty store, on SQLite and on PostgreSQL."""
+    """A store that holds nothing, on SQLite and on PostgreSQL."""
     return opening()

@@ -1,8 +1,7 @@
 """The database: durable, shared, migrated once, and no mistake of one is another's."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from commands import started
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from fedlens.review.contract import ConflictError, ReviewError
+from fedlens.review.contract import ConflictError, ReviewError, Role
 from fedlens.review.store import ReviewKey, Store, StoreError, default_url, open_store
 from fedlens.review.store.database import VERSION_TABLE, open_database
 from fedlens.review.store.tables import METADATA
@@ -114,29 +114,21 @@ def test_writing_within_writing_is_a_mistake_and_no_deadlock(store: Store) -> No
         store.database.write(lambda _: store.database.write(lambda _: None))
 
 
-OPENING = """
-import sys
-from pathlib import Path
-from fedlens.review.store import ReviewKey, open_store
-from fedlens.review.contract import Actor, Role
-store = open_store(sys.argv[1], ReviewKey.load(Path(sys.argv[2])))
-store.switch.state()
-store.people.add(sys.argv[3], "a long enough password", Role.LEAD, Actor("command line", Role.LEAD))
-print(store.identity)
-store.close()
-"""
+def test_two_processes_open_a_new_store_at_once(empty_url: str, review_key: ReviewKey) -> None:
+    def open_it(name: str) -> None:
+        store = open_store(empty_url, ReviewKey.load(review_key.path))
+        store.switch.state()
+        store.people.add(name, "a long enough password", Role.LEAD, LEAD)
+        there.send(store.identity)
+        store.close()
 
-
-def test_two_processes_open_a_new_store_at_once(database_url: str, review_key: ReviewKey) -> None:
-    command = [sys.executable, "-c", OPENING, database_url, str(review_key.path)]
-    started = [
-        subprocess.Popen([*command, f"person {k}"], stdout=subprocess.PIPE, text=True)
-        for k in range(2)
-    ]
-    said = {process.communicate(timeout=60)[0] for process in started}
-    assert [process.returncode for process in started] == [0, 0]
-    assert len(said) == 1
-    store = open_store(database_url, review_key)
+    here, there = multiprocessing.Pipe(duplex=False)
+    processes = [started(open_it, f"person {k}") for k in range(2)]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len({here.recv() for _ in processes}) == 1
+    store = open_store(empty_url, review_key)
     assert [person.name for person in store.people.list()] == ["person 0", "person 1"]
     assert store.verify().valid
     store.close()

@@ -70,12 +70,14 @@ def examiner(subject: Subject) -> Iterator[Examiner]:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_tables: Callable[[Path], str]
+) -> Iterator[Store]:
     """A store in SQLite, whose passwords are hashed fast."""
     fast = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr("fedlens.review.store.people.PasswordHasher", lambda: fast)
     store = open_store(
-        f"sqlite:///{tmp_path / 'review.sqlite'}", ReviewKey.load(tmp_path / "review.key")
+        sqlite_tables(tmp_path / "review.sqlite"), ReviewKey.load(tmp_path / "review.key")
     )
     yield store
     store.close()
