@@ -16,7 +16,7 @@ from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
 from fedlens.privacy.accounting import attack_bound, epsilon_of
 from fedlens.privacy.accounting import calibrate as find_noise
-from fedlens.privacy.ledger import KEY_VARIABLE, Ledger
+from fedlens.privacy.ledger import KEY_VARIABLE, Ledger, epsilon_of_all
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.schedule import NoiseSchedule
 
@@ -153,20 +153,28 @@ def ledger(path: RunPath, *, json: Json = False) -> None:
 
 def _print_parts(names: list[str], spent: list["_Spent"], json: bool) -> None:
     """Print what each seed has spent, and what all have together."""
-    # one image may be at another client for another seed: whatever it is, it is no worse than this
-    together = epsilon_of(
-        [release for one in spent for release in one.ledger.releases(one.worst)],
-        spent[0].ledger.terms.delta,
-    )
+    ledgers = [one.ledger for one in spent]
+    with waiting("working out what all seeds cost together", quiet=json):
+        together, accountant = epsilon_of_all(
+            [[found.releases(name) for name in found.units] for found in ledgers],
+            ledgers[0].terms.delta,
+        )
     if json:
         parts = [{"part": n, **one.content()} for n, one in zip(names, spent, strict=True)]
-        print_json(without_nan({"parts": parts, "epsilon_of_all_parts": together}))
+        all_parts = {"epsilon_of_all_parts": together, "accountant_of_all_parts": accountant}
+        print_json(without_nan({"parts": parts, **all_parts}))
         return
     for name, one in zip(names, spent, strict=True):
         _print_spent(one, f"{name}: ")
+    how = "the releases of all seeds together, by PLD"
+    if accountant == "rdp":
+        how = (
+            "a bound by RDP: at each Renyi order the account of each seed that costs most there, since "
+            f"one {ledgers[0].terms.unit} may be in another account in each"
+        )
     _say(
         f"All {len(spent)} seeds used the same images: whoever sees all of their models is promised "
-        f"epsilon {_number(together)}, not that of one."
+        f"epsilon {_number(together)}, not that of one ({how})."
     )
 
 

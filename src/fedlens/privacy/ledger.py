@@ -9,18 +9,31 @@ mistakes and against those who only have the run, not against the one who traine
 import hashlib
 import hmac
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedlens.errors import ConfigError, RunError
 from fedlens.files import make_once, read_bytes, write_json
-from fedlens.privacy.accounting import Accountant, Release, epsilon_of, largest, merged
+from fedlens.privacy.accounting import (
+    LEAST_NOISE,
+    Accountant,
+    Release,
+    _quiet,
+    _renyi,
+    check_delta,
+    epsilon_of,
+    largest,
+    merged,
+)
 
 FORMAT = 1
 LARGEST_LEDGER = 64 << 20
@@ -205,6 +218,48 @@ class Ledger:
             "key": _name(self._key),
         }
         write_json(self.path, {**content, "digest": _digest(content, self._key)})
+
+
+def epsilon_of_all(
+    ledgers: Sequence[Iterable[Iterable[Release]]], delta: float
+) -> tuple[float, Accountant]:
+    """Return what one unit has spent at the most in several runs together, and by which accountant.
+
+    It is in one account of each ledger, and it is not known in which. Where a ledger's accounts have
+    all released the same, it is no matter: the releases are composed, by PLD. Otherwise the worst
+    account at delta need not be the worst in company, so that at each Renyi order the largest
+    divergence of a ledger's accounts is taken, and those are added up (Mironov 2017, proposition 1).
+
+    Args:
+        ledgers: the releases of each account of each ledger; at least one account in each.
+        delta: in (0, 1).
+
+    Raises:
+        ConfigError: a delta outside (0, 1).
+    """
+    kinds = [{merged(releases) for releases in accounts} for accounts in ledgers]
+    if all(len(accounts) == 1 for accounts in kinds):
+        return epsilon_of((one for (releases,) in kinds for one in releases), delta), "pld"
+    every = [one for accounts in kinds for releases in accounts for one in releases]
+    check_delta(delta)
+    if any(one.noise_multiplier < LEAST_NOISE for one in every):
+        return math.inf, "rdp"
+    from dp_accounting.rdp import compute_epsilon
+
+    orders = _renyi(every[0].noise_multiplier, every[0].rate)[0]
+    together = np.zeros(len(orders))
+    for accounts in kinds:
+        together += np.max([_divergence(releases, len(orders)) for releases in accounts], axis=0)
+    with _quiet():
+        return max(0.0, float(compute_epsilon(orders, together, delta)[0])), "rdp"
+
+
+def _divergence(releases: Iterable[Release], orders: int) -> NDArray[np.float64]:
+    """Return the Renyi divergence of releases at each of the accountant's orders."""
+    total = np.zeros(orders)
+    for one in releases:
+        total += one.count * np.asarray(_renyi(one.noise_multiplier, one.rate)[1])
+    return total
 
 
 def ledger_key() -> bytes:
