@@ -1,19 +1,32 @@
 """The examples run and say what they promise."""
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+from commands import elsewhere
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def said(script: str) -> str:
+    """Return what an example prints that runs in a process of its own."""
+
+    def run() -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        return output.getvalue()
+
+    return elsewhere(run)
+
+
 def test_own_problem() -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "own_problem.py"], capture_output=True, text=True, check=True
-    )
-    equal, unequal = done.stdout.splitlines()
+    equal, unequal = said("own_problem.py").splitlines()
     assert "local epochs 1: found 2.000" in equal
     # closed form: pulls 3(1-q)(1) and (1-q^10)(5) with q = 0.9, weights 3 and 1
     pull = [3 * (1 - 0.9), 1 - 0.9**10]
@@ -22,10 +35,7 @@ def test_own_problem() -> None:
 
 def test_own_algorithm() -> None:
     """It trains where FedAvg does, is named in a configuration, and is as short as promised."""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "own_algorithm.py"], capture_output=True, text=True, check=True
-    )
-    average, own, configured = done.stdout.splitlines()
+    average, own, configured = said("own_algorithm.py").splitlines()
     assert average.startswith("fedavg: ")
     assert float(own.removeprefix("agreement: ").removesuffix(" %")) > 50  # chance is 10
     assert configured.startswith("Agreement(power=1.0")
