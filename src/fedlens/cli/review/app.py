@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from fedlens.review.contract import Actor
     from fedlens.review.store import Store
 
-NEEDED = (
-    *("alembic", "argon2", "fastapi", "httptools", "prometheus_client", "python_multipart"),
-    *("sqlalchemy", "uvicorn"),
-)
+NEEDED = ("alembic", "argon2", "fastapi", "prometheus_client", "multipart", "sqlalchemy", "uvicorn")
 COMMAND_LINE = "command line"
 SQLITE = "sqlite:///"
 

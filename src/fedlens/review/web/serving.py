@@ -1,6 +1,6 @@
 """Serving the application, on this machine unless it is asked otherwise."""
 
-import gc
+import asyncio
 import ipaddress
 import socket
 import ssl
@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedlens.review.contract import ReviewError
 
@@ -59,6 +59,7 @@ def server(
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        h11_max_incomplete_event_size=HEAD_BYTES,
     )
     try:
         config.load()
@@ -124,12 +125,9 @@ def serve(
     before = sys.getswitchinterval()
     with listening(host, port) as place:
         sys.setswitchinterval(SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()  # what is there by now stays: no collection looks through all of it again
         try:
             running.run(sockets=[place])
         finally:
-            gc.unfreeze()
             sys.setswitchinterval(before)
 
 
@@ -158,52 +156,45 @@ def listening(host: str, port: int) -> socket.socket:
     return place
 
 
-class _Impatient(HttpToolsProtocol):
+class _Impatient(H11Protocol):
     """HTTP on one connection, which is closed when the head of a request does not come in time.
 
     uvicorn waits for ever for a head that has begun, or that never begins: 256 silent connections
-    would keep everybody else out. Nor does it mind how long a head is.
+    would keep everybody else out.
     """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._waiting_since: float | None = self.loop.time()
-        self._head = 0
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._look)
+        self._patience: asyncio.TimerHandle | None = None
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
+        self._stop_waiting()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def handle_events(self) -> None:
+        super().handle_events()
         if self._answering():
-            self._waiting_since = None
-        elif not self.transport.is_closing():
-            self._head += len(data)
-            if self._head > HEAD_BYTES:
-                self.send_400_response("The head of the request is too long.")
-
-    def on_headers_complete(self) -> None:
-        self._head = 0
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
-            raise ValueError("the head is too long")  # the parser makes of it that it is not valid
-        super().on_headers_complete()
+            self._stop_waiting()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self._answering():
-            self._waiting_since = self.loop.time()
+            self._await_head()
 
     def _answering(self) -> bool:
         cycle: Any = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _look(self) -> None:
-        """Close the connection if it is time, else look again when it may be."""
-        now = self.loop.time()
-        since = now if self._waiting_since is None else self._waiting_since
-        if now - since < HEAD_SECONDS:
-            self._patience = self.loop.call_at(since + HEAD_SECONDS, self._look)
-        elif not self.transport.is_closing():
+    def _await_head(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        if not self._answering() and not self.transport.is_closing():
             self.transport.close()
