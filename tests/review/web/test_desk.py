@@ -246,3 +246,18 @@ def test_all_done_waits_for_the_last_and_minds_no_failure():
     futures[1].set_result(2)
     assert whole.done() and whole.result() is None
     assert all_done([]).done()
+
+
+def test_what_nobody_foresaw_is_told_to_all_who_asked(
+    console: Console, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(_: object) -> Future[None]:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr("fedlens.review.web.api.desk.all_done", broken)
+
+    async def within_time() -> list[object]:
+        return await asyncio.wait_for(explained(Desk(console), images[:3]), 20)
+
+    answers = asyncio.run(within_time())
+    assert [str(one) for one in answers] == ["nobody foresaw this"] * 3

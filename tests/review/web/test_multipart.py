@@ -126,3 +126,15 @@ def test_nothing_is_no_parts_and_a_name_may_be_latin() -> None:
     assert parts_of(b"--xyz", KIND, 9) == parts_of(b"--xyz--", KIND, 9) == []
     assert parts_of(body((field(b"\xe9"), b"1")), KIND, 9)[0].name == "é"
     assert parts_of(body((field("é".encode()), b"1")), KIND, 9)[0].name == "é"
+
+
+@pytest.mark.parametrize("boundary", [b"", b'""'])
+def test_an_empty_boundary_is_none(boundary: bytes) -> None:
+    with pytest.raises(MalformedError, match="boundary"):
+        parts_of(b"--\r\n\r\n", "multipart/form-data; boundary=" + boundary.decode(), 3)
+
+
+def test_what_looks_like_a_boundary_is_content() -> None:
+    content = b"\r\n--xyzz" * 10_000 + b"\r\n--xyz-" + b"\r\n--xyz\r"
+    (part,) = parts_of(body((file(b"image"), content)), KIND, 3)
+    assert part.content == content

@@ -211,3 +211,31 @@ def test_the_policy_is_strict_unless_somebody_asks():
     policy = Policy()
     assert (policy.blind_first, policy.neighbours, policy.api_log) == (True, False, True)
     assert {Role.REVIEWER, Role.LEAD, Role.AUDITOR} == set(Role)
+
+
+UPGRADES = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+def test_a_body_behind_an_upgrade_is_no_second_request(address: tuple[str, int]):
+    """A client that would like HTTP/2 sends these; whoever reads past the body is led astray."""
+    inner = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n%bContent-Length: %d\r\n\r\n"
+    answer = talk(address, head % (UPGRADES, len(inner)), inner)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 401"))
+
+
+def test_the_trailers_of_a_body_end(address: tuple[str, int]):
+    head = b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    answer = b""
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head)
+        sent = 0
+        try:
+            while sent < 50_000_000:
+                connection.sendall(b"a: b\r\n" * 10_000)
+                sent += 60_000
+            answer = connection.recv(65536)
+        except OSError:
+            pass
+    assert sent < 20_000_000, answer

@@ -126,6 +126,9 @@ class Desk:
 
         def ended(_: "asyncio.Task[None]") -> None:
             running.discard(task)
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                for ask in group:  # or they would wait for ever
+                    _refuse(ask, problem)
             self._gather_soon(loop)
 
         task.add_done_callback(ended)

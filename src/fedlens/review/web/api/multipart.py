@@ -4,11 +4,12 @@ A parser for bodies that trickle in looks at every byte in Python, which for one
 longer than to decode it. Here the whole body is there, and how large it may be was seen to before.
 """
 
+import re
 from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
 
-LARGEST_HEAD = 8192
+LARGEST_HEAD = 2048
 LONGEST_BOUNDARY = 70  # RFC 2046, section 5.1.1
 _END = b"\r\n\r\n"
 
@@ -49,9 +50,11 @@ def parts_of(body: bytes, kind: str, most: int) -> list[Part]:
         TooManyError: there are more parts.
     """
     boundary = parse_options_header(kind)[1].get(b"boundary")
-    if boundary is None or len(boundary) > LONGEST_BOUNDARY:
+    if not boundary or len(boundary) > LONGEST_BOUNDARY:
         raise MalformedError("the boundary is missing or too long")
     delimiter = b"\r\n--" + boundary
+    # content may have what looks like one, as often as it likes: that is passed over in one go
+    ends = re.compile(re.escape(delimiter) + rb"(?=\r\n|--|\Z)")
     start = 2 if body.startswith(b"\r\n") else 0
     if len(body) == start:
         return []
@@ -69,24 +72,14 @@ def parts_of(body: bytes, kind: str, most: int) -> list[Part]:
         head = body.find(_END, place, place + LARGEST_HEAD)
         if head < 0 and len(body) > place + LARGEST_HEAD:
             raise MalformedError("what a part says of itself is too long")
-        end = _next(body, delimiter, head + len(_END)) if head >= 0 else -1
-        if end < 0:
+        found = ends.search(body, head + len(_END)) if head >= 0 else None
+        if found is None:
             return parts  # cut short
         if len(parts) == most:
             raise TooManyError
         name, is_file = _described(body[place + 2 : head])
-        parts.append(Part(name, body[head + len(_END) : end], is_file))
-        place = end
-
-
-def _next(body: bytes, delimiter: bytes, place: int) -> int:
-    """Return where the next boundary is, -1 for nowhere; content may have what looks like one."""
-    while (place := body.find(delimiter, place)) >= 0:
-        after = place + len(delimiter)
-        if body[after : after + 2] in (b"\r\n", b"--", b""):
-            return place
-        place += 1
-    return -1
+        place = found.start()
+        parts.append(Part(name, body[head + len(_END) : place], is_file))
 
 
 def _described(head: bytes) -> tuple[str, bool]:
