@@ -153,7 +153,7 @@ ENDLESS = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\
         (b"{}", "application/json", 415),
         (b"", "", 415),
         (b"", "multipart/form-data", 400),
-        (b"", "multipart/form-data; boundary=", 422),
+        (b"", "multipart/form-data; boundary=", 400),
         (b"", FORM, 422),
         (b"--x\r\n", FORM, 422),
         (b"nonsense", FORM, 400),
