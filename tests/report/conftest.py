@@ -1,6 +1,7 @@
 """Made-up runs with plausible numbers, for the report's tests and for looking at the page."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fedlens.privacy.accounting import Release
 from fedlens.privacy.amplification import amplification
 from fedlens.privacy.ledger import Terms
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.report import write_report
 from fedlens.report.content import (
     Case,
     GalleryGroup,
@@ -458,6 +460,18 @@ def federated() -> ReportContent:
 @pytest.fixture(scope="session")
 def private(federated: ReportContent) -> ReportContent:
     return make_private(federated)
+
+
+@pytest.fixture(scope="session")
+def federated_report(federated: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the federated run: drawing its figures takes seconds, so it is written once."""
+    return write_report(federated, tmp_path_factory.mktemp("federated"))
+
+
+@pytest.fixture(scope="session")
+def private_report(private: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the private run, written once."""
+    return write_report(private, tmp_path_factory.mktemp("private"))
 
 
 @pytest.fixture(scope="session")

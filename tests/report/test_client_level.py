@@ -49,9 +49,9 @@ def client_level(private: ReportContent, placement: str) -> ReportContent:
     )
 
 
-def everything(content: ReportContent, folder: Path) -> str:
+def everything(report: Path) -> str:
     """Return the words of the page and of all its figures."""
-    page = write_report(content, folder).read_text()
+    page = report.read_text()
     page = re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
 
@@ -69,7 +69,7 @@ def made(
     """Return the placement of the noise, the content, its page and the folder of both."""
     folder = tmp_path_factory.mktemp(request.param)
     content = client_level(private, request.param)
-    return request.param, content, everything(content, folder), folder
+    return request.param, content, everything(write_report(content, folder)), folder
 
 
 def test_no_count_of_a_clients_images_is_shown(made) -> None:
@@ -106,9 +106,9 @@ def test_the_training_column_says_why_it_is_not_there(private: ReportContent) ->
 
 
 def test_at_the_level_of_examples_the_exact_counts_say_what_they_are(
-    private: ReportContent, tmp_path: Path
+    private: ReportContent, private_report: Path
 ) -> None:
-    page = everything(private, tmp_path)
+    page = everything(private_report)
     assert "Who holds what" in page and "Wall-clock time" in page
     assert "class of the one that is left" in page
     rows = list(split_table(private).columns)
@@ -116,7 +116,9 @@ def test_at_the_level_of_examples_the_exact_counts_say_what_they_are(
     assert "exact" in split_table(private).caption
 
 
-def test_without_privacy_nothing_is_left_out(federated: ReportContent, tmp_path: Path) -> None:
-    page = everything(federated, tmp_path)
+def test_without_privacy_nothing_is_left_out(
+    federated: ReportContent, federated_report: Path
+) -> None:
+    page = everything(federated_report)
     assert "left out of this page" not in page and "Wall-clock time" in page
     assert "exact" not in split_table(federated).caption

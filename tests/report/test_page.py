@@ -59,8 +59,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def federated_page(federated: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    return Page(write_report(federated, tmp_path_factory.mktemp("federated")))
+def federated_page(federated_report: Path) -> Page:
+    return Page(federated_report)
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +85,8 @@ def multilabel_page(multilabel_folders: list[Path]) -> Page:
 
 
 @pytest.fixture(scope="session")
-def private_page(private: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    return Page(write_report(private, tmp_path_factory.mktemp("private")))
+def private_page(private_report: Path) -> Page:
+    return Page(private_report)
 
 
 @pytest.fixture(params=["federated_page", "central_page", "multilabel_page", "private_page"])
