@@ -9,7 +9,8 @@ of the store that is thrown away; the clients are threads of this process, on th
   leaves its record in the trail.
 - ``bare``: the model's own unbatched rate: ``fedlens.explain`` on one image after another, one thread a
   process, on one core and on all; nothing else runs meanwhile.
-- ``load``: clients at once, for so many seconds.
+- ``load``: eight clients at once, each with a token of its own (a token may send 500 images a second),
+  for so many seconds.
 - ``store``: with so many decisions in the store, the pages of the queue and of a case as a signed-in
   reviewer gets them, and ``fedlens review verify`` from start to end.
 """
@@ -44,6 +45,7 @@ from fedlens.review.store import ReviewKey, open_store
 
 COMMAND = [sys.executable, "-c", "from fedlens.cli import main; main()", "review"]
 PORT = 8731
+CLIENTS = 8
 TARGETS = {
     "latency_median_ms": "under 40",
     "latency_p95_ms": "under 120",
@@ -105,12 +107,12 @@ def latency(token: str, files: list[bytes], count: int) -> dict[str, float]:
     }
 
 
-def load(token: str, files: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+def load(tokens: list[str], files: list[bytes], seconds: float) -> dict[str, Any]:
     end = time.perf_counter() + seconds
     statuses: list[int] = []
     times: list[float] = []
 
-    def work(first: int) -> None:
+    def work(token: str, first: int) -> None:
         client, number = Client(token), first
         while time.perf_counter() < end:
             begin = time.perf_counter()
@@ -118,7 +120,9 @@ def load(token: str, files: list[bytes], clients: int, seconds: float) -> dict[s
             times.append(1000 * (time.perf_counter() - begin))
             number += 1
 
-    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(clients)]
+    threads = [
+        threading.Thread(target=work, args=(token, 100 * n)) for n, token in enumerate(tokens)
+    ]
     begin = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -126,7 +130,7 @@ def load(token: str, files: list[bytes], clients: int, seconds: float) -> dict[s
         thread.join()
     taken = time.perf_counter() - begin
     return {
-        "load_clients": clients,
+        "load_clients": len(tokens),
         "load_seconds": round(taken, 1),
         "load_answers": len(statuses),
         "load_errors": sum(status != 200 for status in statuses),
@@ -323,14 +327,17 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         os.environ["FEDLENS_REVIEW_KEY"] = f"{folder}/review.key"
         url = f"sqlite:///{temporary}/review.sqlite"
-        adding = [*COMMAND, "token", "add", url, "benchmark"]
-        token = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
+        tokens = []
+        for number in range(CLIENTS):
+            adding = [*COMMAND, "token", "add", url, f"client-{number}"]
+            added = subprocess.run(adding, check=True, capture_output=True, text=True)
+            tokens.append(added.stdout.strip())
         result: dict[str, Any] = {}
         if not chosen.only_store:
             result |= bare_rates(chosen.run, 15)
             with console(chosen.run, url):
-                result |= latency(token, files, chosen.requests)
-                result |= load(token, files, 8, chosen.seconds)
+                result |= latency(tokens[0], files, chosen.requests)
+                result |= load(tokens, files, chosen.seconds)
             for cores in ("one_core", "all_cores"):
                 rate = result[f"bare_per_second_{cores}"]
                 result[f"load_over_bare_{cores}"] = round(result["load_per_second"] / rate, 2)
