@@ -21,12 +21,17 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("cli") / "first"
-    done = fedlens("run", *QUICK, "--out", out)
+    folder = tmp_path_factory.mktemp("cli")
+    out = folder / "runs" / "first"
+    done = fedlens("run", *QUICK, where=folder)
     assert done.returncode == 0, done.stderr
     assert "Test accuracy" in done.stdout
     assert "round 2/2" in done.stderr
     return out
+
+
+def content_of(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
 def test_a_run_leaves_a_report_and_pictures(run: Path) -> None:
@@ -167,11 +172,14 @@ def test_without_the_image_set_the_embedded_one_is_used_and_said(tmp_path: Path)
     assert "embedded set" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_runs_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    for name in ("first", "first-2"):
-        done = fedlens("run", *QUICK, "--json", where=tmp_path)
-        assert json.loads(done.stdout)["run"] == f"runs/{name}"
-    refused(fedlens("run", *QUICK, "--out", "runs/first", where=tmp_path), "is not empty")
+def test_runs_do_not_overwrite_each_other(run: Path) -> None:
+    folder = run.parents[1]
+    before = content_of(run)
+    done = fedlens("run", *QUICK, "--json", where=folder)
+    assert json.loads(done.stdout)["run"] == "runs/first-2"
+    assert (folder / "runs" / "first-2" / "result.json").exists()
+    refused(fedlens("run", *QUICK, "--out", "runs/first", where=folder), "is not empty")
+    assert content_of(run) == before
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -212,13 +220,13 @@ def test_a_budget_on_the_command_line_makes_a_run_private(tmp_path: Path) -> Non
     key = {"FEDLENS_LEDGER_KEY": str(tmp_path / "key")}
     out = tmp_path / "run"
     done = fedlens(
-        "run", *PRIVATE, "--epsilon", "4", "--delta", "1e-4", "--out", out, "--json", **key
+        "run", *PRIVATE, "--epsilon", "1", "--delta", "1e-4", "--out", out, "--json", **key
     )
     assert done.returncode == 0, done.stderr
     shown = fedlens("privacy", "ledger", out, "--json", **key)
     ledger = json.loads(shown.stdout)
-    assert (ledger["unit"], ledger["delta"], ledger["budget"]) == ("example", 1e-4, 4.0)
-    assert 3.9 < ledger["epsilon"] <= 4.0 and ledger["verified"] and ledger["guarantee"]
+    assert (ledger["unit"], ledger["delta"], ledger["budget"]) == ("example", 1e-4, 1.0)
+    assert 0.975 < ledger["epsilon"] <= 1.0 and ledger["verified"] and ledger["guarantee"]
     # 1,293 training images in batches of 200: seven steps an epoch
     assert ledger["accounts"][0]["releases"] == 14
     table = fedlens("privacy", "ledger", out, **key)

@@ -123,7 +123,7 @@ def test_a_calibrated_run_spends_its_budget_and_no_more(mode, schedule, tmp_path
     made = config(
         mode,
         privacy__noise_multiplier=None,
-        privacy__epsilon=1.0,
+        privacy__epsilon=0.5,
         privacy__schedule=schedule,
         privacy__clip_quantile=None,
         privacy__count_noise=None,
@@ -132,9 +132,9 @@ def test_a_calibrated_run_spends_its_budget_and_no_more(mode, schedule, tmp_path
     )
     run = start_run(made, tmp_path / "run")
     found = ledger(run)
-    assert found.terms.budget == 1.0
+    assert found.terms.budget == 0.5
     for account in found.units:
-        assert 0.99 < found.epsilon(account) <= 1.0
+        assert 0.495 < found.epsilon(account) <= 0.5
     assert len(run.history) == 2 and run.result["ended_early"] is False
     if schedule == "linear":
         first, last = found.releases(found.worst())
@@ -427,26 +427,26 @@ PLAN = ("--units", "1000", "--expected", "100", "--periods", "10")
 
 
 def test_planning_on_the_command_line() -> None:
-    done = fedlens("privacy", "epsilon", "--noise", "1.5", *PLAN, "--json")
+    done = fedlens("privacy", "epsilon", "--noise", "3", *PLAN, "--json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
-    assert content["epsilon_pld"] == epsilon_of([Release(1.5, 0.1, 100)], 1e-5)
+    assert content["epsilon_pld"] == epsilon_of([Release(3.0, 0.1, 100)], 1e-5)
     assert content["epsilon_pld"] < content["epsilon_rdp"] and content["releases"] == 100
     clients = json.loads(
-        fedlens("privacy", "epsilon", "--noise", "1.5", "--unit", "client", *PLAN, "--json").stdout
+        fedlens("privacy", "epsilon", "--noise", "3", "--unit", "client", *PLAN, "--json").stdout
     )
-    assert clients["epsilon_pld"] == epsilon_of([Release(1.5, 0.1, 10)], 1e-5)
+    assert clients["epsilon_pld"] == epsilon_of([Release(3.0, 0.1, 10)], 1e-5)
     fixed = json.loads(
-        fedlens("privacy", "epsilon", "--noise", "3", "--sampling", "fixed", *PLAN, "--json").stdout
+        fedlens("privacy", "epsilon", "--noise", "6", "--sampling", "fixed", *PLAN, "--json").stdout
     )
-    assert fixed["epsilon_pld"] == epsilon_of([Release(3.0, 1.0, 10)], 1e-5)
-    found = json.loads(fedlens("privacy", "calibrate", "--epsilon", "2", *PLAN, "--json").stdout)
-    assert 1.98 < found["epsilon_pld"] <= 2
+    assert fixed["epsilon_pld"] == epsilon_of([Release(6.0, 1.0, 10)], 1e-5)
+    found = json.loads(fedlens("privacy", "calibrate", "--epsilon", "1", *PLAN, "--json").stdout)
+    assert 0.99 < found["epsilon_pld"] <= 1
     assert found["epsilon_pld"] == epsilon_of([Release(found["noise_multiplier"], 0.1, 100)], 1e-5)
     no_noise = json.loads(fedlens("privacy", "epsilon", "--noise", "0", *PLAN, "--json").stdout)
     assert no_noise["epsilon_pld"] is None
     assert "infinite" in fedlens("privacy", "epsilon", "--noise", "0", *PLAN).stdout
-    wide = fedlens("privacy", "epsilon", "--noise", "1.5", *PLAN, "--delta", "0.001", "--json")
+    wide = fedlens("privacy", "epsilon", "--noise", "3", *PLAN, "--delta", "0.001", "--json")
     assert json.loads(wide.stdout)["delta"] == 0.001 and "1 / 1,000" in wide.stderr
 
 
