@@ -1,5 +1,6 @@
 """What all tests share: where real images and temporary files are, and that CI skips none silently."""
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ def pytest_configure() -> None:
 def one_thread() -> Iterator[None]:
     """One thread here and in every process that a test starts: more of them only wait.
 
-    The networks of the tests are small, and several test processes share the processors.
+    The networks of the tests are small, and several test processes share the processors. What each
+    of them would have to import is imported before any is forked.
     """
+    importlib.import_module("torch._dynamo")  # a process's first optimiser does, for two seconds
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
