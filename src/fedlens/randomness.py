@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     FAULTS = 10
     PRIVACY = 11
     AUGMENTATION = 12
+    MEASURES = 13
 
 
 def seed_sequence(

@@ -4,14 +4,13 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlens.data import ImageDataset, Partition
 from fedlens.data.client import Client
 from fedlens.data.shapes import MARK, with_mark
-from fedlens.experiment.study.explanations.intervals import interval
+from fedlens.experiment.study.explanations.intervals import Table, interval, resampling
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.models.vector import FlatParameters
@@ -83,7 +82,7 @@ def shortcut(
     marked = with_mark(clean)
     region = torch.zeros(marked.shape[0], *marked.shape[2:], dtype=torch.bool)
     region[:, :MARK, :MARK] = True
-    draws = np.random.default_rng([seed, 12])
+    draws = resampling(seed, Table.SHORTCUT)
 
     def found(number: int, own: nn.Module) -> dict[str, Any]:
         shares = {}

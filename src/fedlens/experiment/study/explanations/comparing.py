@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.experiment.study.explanations.cases import Group
-from fedlens.experiment.study.explanations.intervals import Floats, interval
+from fedlens.experiment.study.explanations.intervals import Floats, Table, interval, resampling
 from fedlens.experiment.study.explanations.measures import STEPS, Material
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
@@ -44,7 +44,7 @@ def compared(material: Material, rows: Sequence[Row], first: Maps, second: Maps)
         Row -> ``spearman`` (rank correlation of the maps) and ``top`` (the share that the strongest
         tenths of the pixels have in common: intersection over union), each with its interval.
     """
-    draws = np.random.default_rng([material.seed, 9])
+    draws = resampling(material.seed, Table.ALIKE)
     found = {}
     for row in rows:
         one = material.visible(torch.cat(first[row.key]))
@@ -87,7 +87,7 @@ def quality(
         kept: of each group, 1 for the questions that count and NaN for the others; see
             :func:`shared_answers`. All count by default.
     """
-    draws = np.random.default_rng([material.seed, 10])
+    draws = resampling(material.seed, Table.QUALITY)
     counting = 1.0 if kept is None else np.concatenate(kept)
     found = {}
     for row in rows:

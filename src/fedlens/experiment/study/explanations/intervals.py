@@ -1,13 +1,32 @@
 """Means with what chance could have made of them."""
 
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlens.randomness import Purpose, generator
+
 RESAMPLES = 1000
 
 Floats = npt.NDArray[np.float64]
+
+
+class Table(IntEnum):
+    """What is resampled; each has a stream of its own."""
+
+    MAIN = 1
+    RANKS = 2
+    ALIKE = 3
+    QUALITY = 4
+    KNOWN_TRUTH = 5
+    SHORTCUT = 6
+
+
+def resampling(seed: int, table: Table) -> np.random.Generator:
+    """Return a fresh generator that resamples the images of one table (0 is the measures' own)."""
+    return generator(seed, Purpose.MEASURES, client=int(table))
 
 
 def interval(values: Floats, draws: np.random.Generator) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedlens.experiment.study.explanations.cases import Group
-from fedlens.experiment.study.explanations.intervals import Floats, interval
+from fedlens.experiment.study.explanations.intervals import Floats, Table, interval, resampling
 from fedlens.experiment.study.explanations.measures import MEASURES, Material, measured, ranked
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
@@ -47,7 +47,7 @@ def judge(
         maps[row.key] = _maps(material, row)
         seconds[row.key] = (time.perf_counter() - begin) / images
         figures[row.key] = measured(material, row, maps[row.key])
-    draws = np.random.default_rng([material.seed, 7])
+    draws = resampling(material.seed, Table.MAIN)
     content = {
         "groups": [_group(group) for group in material.groups],
         "measures": [vars(measure) for measure in MEASURES],
@@ -101,7 +101,7 @@ def _ranking(
     ranking = metrics.rank_methods(
         {m.key: np.stack([figures[row.key][m.key] for row in rows]) for m in measures},
         {m.key: bool(m.higher_is_better) for m in measures},
-        generator=np.random.default_rng([seed, 8]),
+        generator=resampling(seed, Table.RANKS),
     )
     return {
         "measures": list(ranking.metrics),

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlens.data.shapes import MARKED_CLASS, draw_shapes
-from fedlens.experiment.study.explanations.intervals import interval
+from fedlens.experiment.study.explanations.intervals import Table, interval, resampling
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.training.prediction import predict
@@ -43,7 +42,7 @@ def localisation(
     chosen = candidates.nonzero().flatten()[:MOST_IMAGES]
     images, region = test.split.images[chosen], evidence[chosen]
     target: Tensor | int = MARKED_CLASS if shortcut else labels[chosen]
-    draws = np.random.default_rng([seed, 11])
+    draws = resampling(seed, Table.KNOWN_TRUTH)
     found = {}
     for row in rows:
         maps = row.explain(model, images, target, references, seed=seed).values

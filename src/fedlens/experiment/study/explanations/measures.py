@@ -13,6 +13,7 @@ from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.explain.explanation import degenerate_maps
 from fedlens.explain.metrics.curves import order_gap, perturbation_curve
+from fedlens.randomness import Purpose, torch_seed
 
 STEPS = 28
 NOISE_SETS = 100  # random sets of pixels, or squares, a faithfulness measure draws
@@ -137,7 +138,7 @@ class Material:
 
     def generator(self) -> torch.Generator:
         """Return the generator of the measures' own draws: the same for every row."""
-        return torch.Generator().manual_seed(1_000_003 + self.seed)
+        return torch.Generator().manual_seed(torch_seed(self.seed, Purpose.MEASURES))
 
 
 def measured(material: Material, row: Row, maps: Sequence[Tensor]) -> dict[str, Floats]:
