@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from fedlens.review.contract import Actor, NewCase, Person, Role, State
 from fedlens.review.model import Examiner, Subject, image_digest, map_digest
 from fedlens.review.model.intake import read_upload
 from fedlens.review.store import Store
+from fedlens.review.web.api.asking import _answer
 from fedlens.review.web.console import Console
 
 Make = Callable[..., TestClient]
@@ -377,3 +379,8 @@ def test_the_document_is_of_the_api_alone(program: TestClient):
     assert "/v1/explain" in document["paths"]
     assert not any(path.startswith("/sign-in") for path in document["paths"])
     assert program.get("/docs").status_code in (303, 404)
+
+
+def test_an_answer_is_json_whatever_its_numbers_are():
+    body = _answer({"values": [[0.5, float("nan"), float("inf")]]}).body
+    assert json.loads(body, parse_constant=pytest.fail) == {"values": [[0.5, None, None]]}

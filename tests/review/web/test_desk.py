@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedlens.explain import Contrast
-from fedlens.review.contract import Actor, ReviewError, Role, StoppedError
+from fedlens.review.contract import Actor, NotFoundError, ReviewError, Role, StoppedError
 from fedlens.review.model import Explained, Prediction, Subject, image_digest
 from fedlens.review.store import Store
 from fedlens.review.web.api.desk import Desk, all_done
@@ -213,6 +213,43 @@ def test_where_the_calls_are_not_recorded_each_still_has_its_case(
     answers = asyncio.run(explained(Desk(quiet), images[:3]))
     assert [number for number, _ in answers] == [1, 2, 3]
     assert kept.trail.count(kind="explained") == 0
+
+
+def test_where_the_calls_are_not_recorded_the_cases_are_one_commit_or_none(
+    console: Console,
+    kept: Store,
+    images: torch.Tensor,
+    commits: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    desk = Desk(replace(console, policy=Policy(api_log=False)))
+    asyncio.run(explained(desk, images[:8]))
+    assert commits == [1]
+
+    def fails_at_the_third(connection, batch, actor):
+        if batch[0].digest == image_digest(images[12]):
+            raise ReviewError("not this one")
+        return add(connection, batch, actor)
+
+    add = kept.queue._add
+    monkeypatch.setattr(kept.queue, "_add", fails_at_the_third)
+    answers = asyncio.run(explained(desk, images[10:14]))
+    assert isinstance(answers[2], ReviewError), "what cannot be added of one is nobody else's"
+    numbers = [answers[place][0] for place in (0, 1, 3)]
+    assert numbers == [9, 10, 11], "none was added twice"
+    with pytest.raises(NotFoundError):
+        kept.queue.get(12)
+
+
+def test_where_the_calls_are_not_recorded_a_stopped_model_still_answers_nobody(
+    console: Console, kept: Store, images: torch.Tensor
+):
+    desk = Desk(replace(console, policy=Policy(api_log=False)))
+    kept.switch.stop(LEAD, "recall")
+    answers = asyncio.run(explained(desk, images[:3]))
+    assert [type(answer) for answer in answers] == [StoppedError] * 3
+    with pytest.raises(NotFoundError):
+        kept.queue.get(1)
 
 
 def test_programs_that_call_at_once_share_a_batch(

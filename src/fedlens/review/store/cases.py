@@ -40,6 +40,7 @@ from fedlens.review.store.case_rows import (
 from fedlens.review.store.chain import check_name
 from fedlens.review.store.leases import BACK, expire, expired, lease, renew
 from fedlens.review.store.rights import may_lead, must_lead, must_work
+from fedlens.review.store.switch import check_in_service
 from fedlens.review.store.tables import CASES
 from fedlens.review.store.trail import (
     ASSIGNED,
@@ -111,6 +112,25 @@ class Queue:
         return self.database.write_soon(
             lambda connection: write_answers(self.trail, connection, answers, rows)
         )
+
+    def unrecorded_soon(self, answered: Sequence[tuple[NewCase, Actor]]) -> "Future[list[int]]":
+        """Return at once the future of the numbers of cases whose answers leave no record.
+
+        They are added together, or none of them is; that they were added is in the trail.
+
+        Args:
+            answered: the cases in order, with who asked.
+
+        The future raises:
+            ReviewError: one cannot be a case.
+            StoppedError: the model was stopped meanwhile.
+        """
+
+        def add(connection: Connection) -> list[int]:
+            check_in_service(connection)
+            return [self._add(connection, [new], actor)[0] for new, actor in answered]
+
+        return self.database.write_soon(add)
 
     def get(self, number: int) -> Case:
         """Return a case.

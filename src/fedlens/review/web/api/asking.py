@@ -233,4 +233,5 @@ def class_number(console: Console, name: str, field: str) -> int:
 
 def _answer(answer: dict[str, Any]) -> Response:
     # The models are for the document; tests hold what is written here to it.
-    return Response(to_json(answer), media_type="application/json")
+    # A number that is not finite is null: JSON has no word for it.
+    return Response(to_json(answer, inf_nan_mode="null"), media_type="application/json")

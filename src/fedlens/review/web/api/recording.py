@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-
 from fedlens.review.contract import SOURCE_API, Actor, Record
 from fedlens.review.model import Explained, Prediction
 from fedlens.review.store.answers import Answer
@@ -39,11 +37,8 @@ async def record_findings(
             for case, (actor, kind, one) in zip(cases, found, strict=True)
         ]
         return await asyncio.wrap_future(store.queue.answers_soon(answers))
-    await run_in_threadpool(store.switch.check)
-    numbers: list[int] = []
-    for case, (actor, _, _) in zip(cases, found, strict=True):
-        numbers += await run_in_threadpool(store.queue.add, [case], actor)
-    return numbers
+    asked = [(case, actor) for case, (actor, _, _) in zip(cases, found, strict=True)]
+    return await asyncio.wrap_future(store.queue.unrecorded_soon(asked))
 
 
 def evidence_of(console: Console, case: int) -> tuple[dict[str, Any], dict[str, Any]]:
