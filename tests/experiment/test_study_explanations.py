@@ -24,7 +24,12 @@ from fedlens.experiment.study.explanations import (
     parts,
     parts_of,
 )
-from fedlens.experiment.study.explanations.cases import Group, pair_groups, reference_images
+from fedlens.experiment.study.explanations.cases import (
+    Group,
+    NothingToExplainError,
+    pair_groups,
+    reference_images,
+)
 from fedlens.experiment.study.explanations.clients import local_models, planted, shortcut
 from fedlens.experiment.study.explanations.comparing import (
     compared,
@@ -32,9 +37,9 @@ from fedlens.experiment.study.explanations.comparing import (
     quality,
     shared_answers,
 )
-from fedlens.experiment.study.explanations.intervals import interval
+from fedlens.experiment.study.explanations.intervals import difference, interval
 from fedlens.experiment.study.explanations.judging import judge
-from fedlens.experiment.study.explanations.known import localisation
+from fedlens.experiment.study.explanations.known import edge_shares, localisation
 from fedlens.experiment.study.explanations.measures import MEASURES, Material
 from fedlens.experiment.study.explanations.parts import Part, write_arrays
 from fedlens.experiment.study.explanations.rows import ROWS, SHORT, rows_for
@@ -159,7 +164,8 @@ def test_the_table_of_one_network(dataset, material, monkeypatch):
     table = {row["key"]: row["figures"] for row in content["rows"]}
     known = {measure.key for measure in MEASURES}
     for key in KEYS:
-        assert set(table[key]) == known - (set() if key in ("smoothgrad", "random") else {"seeds"})
+        drawn = key in ("smoothgrad", "random")
+        assert set(table[key]) == known - {"complete"} - (set() if drawn else {"seeds"})
         assert table[key]["deletion"]["images"] == 5
     # what is known of the controls beforehand
     assert table["edges"]["randomisation"]["mean"] == pytest.approx(1)
@@ -175,6 +181,57 @@ def test_the_table_of_one_network(dataset, material, monkeypatch):
     assert arrays["maps/Shirt, right/gradient"].shape == (2, 28, 28)
     assert arrays["mean-image/Shirt, right"].shape == (28, 28)
     assert said == sorted(said)
+
+
+def test_a_network_that_sees_a_part_of_the_image_is_judged_too(dataset, monkeypatch):
+    """What it does not see counts neither for nor against a map."""
+    monkeypatch.setattr(measures, "STEPS", 4)
+    monkeypatch.setattr(measures, "NOISE_SETS", 10)
+    monkeypatch.setattr(measures, "DRAWS", 1)
+    blind = build_model("paper-cnn", in_channels=1, classes=4, image_size=28, seed=3).eval()
+    images = dataset.test.images
+    groups = [
+        Group("Shirt", "T-shirt/top", Contrast(1, 0), np.arange(2), images[:2], 9),
+        Group("T-shirt/top", "T-shirt/top", Contrast(1, 0), np.arange(2, 4), images[2:4], 9),
+    ]
+    seen = torch.zeros(28, 28, dtype=torch.bool)
+    seen[:22, :22] = True
+    material = Material(blind, groups, reference_images(dataset, 0), seen, 0)
+    keys = ("gradient", "integrated-gradients", "edges")
+    rows = rows_for(blind, images[:1], material.references, keys)
+    content, _ = judge(material, rows, lambda share, text: None, regions=True)
+    figures = {row["key"]: row["figures"] for row in content["rows"]}
+    assert all(figures[key]["sensitivity"]["images"] == 4 for key in keys)
+    assert figures["integrated-gradients"]["complete"]["mean"] == 1
+    assert "complete" not in figures["gradient"]
+    assert content["seen"]["box"] == [0, 0, 22, 22]
+    assert content["seen"]["blind"] == pytest.approx(1 - 22 * 22 / 784)
+    light = images[:2].double()
+    unseen = 1 - light[..., :22, :22].sum((1, 2, 3)) / light.sum((1, 2, 3))
+    assert content["seen"]["light"][0] == pytest.approx(float(unseen.mean()))
+    hem = content["regions"]["names"].index("background")
+    assert 0 < content["regions"]["unseen"][0][hem] < 1
+    (held,) = content["regions"]["differences"]  # both answer T-shirt/top
+    assert (held["first"], held["second"]) == (groups[0].name, groups[1].name)
+    tables = content["regions"]["tables"]
+    for key in keys:
+        for part, found in enumerate(held["values"][key]):
+            means = [table["shares"][key][part]["mean"] for table in tables]
+            assert found["mean"] == pytest.approx(means[0] - means[1])
+
+
+def test_a_difference_by_hand():
+    draws = np.random.default_rng(0)
+    same = difference(np.array([3.0, 3.0]), np.array([1.0, 1.0, np.nan]), draws)
+    assert same == {"mean": 2.0, "low": 2.0, "high": 2.0, "images": 4, "missing": 1}
+    assert difference(np.array([np.nan]), np.array([1.0]), draws)["mean"] is None
+    # of two normal samples: 1.96 times the root of the sum of both squared standard errors
+    first, second = np.random.default_rng(1).normal(size=(2, 400))
+    found = difference(first, second, draws)
+    middle = first.mean() - second.mean()
+    expected = 1.96 * np.sqrt(first.var() / 400 + second.var() / 400)
+    assert found["high"] - middle == pytest.approx(expected, rel=0.15)
+    assert middle - found["low"] == pytest.approx(expected, rel=0.15)
 
 
 def test_a_network_agrees_with_itself_and_not_with_another(dataset, material, monkeypatch):
@@ -241,6 +298,16 @@ def test_the_client_with_most_images_of_a_class_cheats(dataset, model):
     assert found["area"] == pytest.approx(16 / 784)
 
 
+def test_the_share_of_edges_by_hand():
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    images[0, 0, :, 4:] = 200  # one step, whose central differences lie in columns 3 and 4
+    left = torch.zeros(1, 8, 8, dtype=torch.bool)
+    left[:, :, :4] = True
+    assert edge_shares(images, left).tolist() == pytest.approx([0.5])
+    left[:, :, 3] = False
+    assert edge_shares(images, left).tolist() == pytest.approx([0.0])
+
+
 @pytest.mark.parametrize("with_shortcut", [False, True])
 def test_controls_find_no_more_than_they_should(dataset, model, with_shortcut):
     rows = rows_for(
@@ -249,6 +316,7 @@ def test_controls_find_no_more_than_they_should(dataset, model, with_shortcut):
     found = localisation(model, rows, shortcut=with_shortcut, seed=0)
     assert found["area"] == pytest.approx(16 / 784 if with_shortcut else 0.15, abs=0.01)
     assert found["rows"]["random"]["mass"]["mean"] == pytest.approx(found["area"], abs=0.01)
+    assert found["rows"]["edges"]["mass"]["mean"] == pytest.approx(found["edge_share"], abs=0.05)
     assert (found["taken"] is None) == (not with_shortcut)
 
 
@@ -315,6 +383,26 @@ def test_a_map_that_is_not_finite_is_degenerate(material):
 def failing(runs, size, watch):
     watch(0.1, "begun")
     raise ValueError("a mistake of ours")
+
+
+def misusing(runs, size, watch):
+    raise ExplanationError("The maps have the wrong shape.")
+
+
+def without_mistakes(runs, size, watch):
+    raise NothingToExplainError("The network never takes one for the other.")
+
+
+def test_only_a_network_without_mistakes_is_a_finding(tmp_path, monkeypatch):
+    """Any other refusal is a fault, and must not pass for an answer."""
+    monkeypatch.setattr(parts, "load_run", lambda path: None)
+    size = Size(images=1)
+    part = Part("judged/without", {}, without_mistakes)
+    part.carry_out(tmp_path, size, lambda share, text: None)
+    assert "never takes" in json.loads(part.files(tmp_path)[0].read_bytes())["nothing"]
+    with pytest.raises(ExplanationError, match="wrong shape"):
+        Part("judged/misusing", {}, misusing).carry_out(tmp_path, size, lambda share, text: None)
+    assert not Part("judged/misusing", {}, misusing).done(tmp_path)
 
 
 def refusing(runs, size, watch):

@@ -39,13 +39,49 @@ def test_integrated_gradients_equal_captums(network, baseline):
 
 def test_the_path_is_complete_to_the_bar_that_is_stated():
     model = build_model("paper-cnn", in_channels=1, classes=4, image_size=28, seed=2).eval()
+    draws = torch.Generator().manual_seed(5)
+    with torch.no_grad():  # without biases the score would be linear along the path from black
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape, generator=draws) / 2)
     given = images(6)
     result = explain(model, given, "integrated-gradients", target=Contrast(2, 0))
+    assert (result.details["steps"] > 24).any(), "no path bends"
     with torch.no_grad():
         scores = [model(some)[:, 2] - model(some)[:, 0] for some in (given, 0 * given)]
     gap = scores[0] - scores[1]
     missed = (result.values.sum((1, 2)) - gap).abs()
     assert (missed <= (1e-3 * gap.abs()).clamp_min(1e-4) + 1e-6).all()
+
+
+class Bent(nn.Module):
+    """The first logit bends at 200 places on the way from black to white, and ends where it began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        jumps = 10 * torch.randn(200, generator=torch.Generator().manual_seed(0))
+        places = torch.linspace(0.02, 0.98, 200)
+        self.places, self.jumps = nn.Parameter(places), nn.Parameter(jumps)
+        self.level = float(jumps @ (1 - places))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        way = images.mean((1, 2, 3))[:, None]
+        logit = (way - self.places).relu() @ self.jumps - self.level * way[:, 0]
+        return torch.stack((logit, torch.zeros_like(logit)), 1)
+
+
+def test_a_path_that_ends_where_it_began_is_complete_too():
+    model, white = Bent().eval(), torch.ones(1, 1, 4, 4)
+    assert (
+        abs(float(model(white)[0, 0].detach())) < 1e-4
+    )  # so that only the floor of the bar is left
+    result = explain(model, white, "integrated-gradients", target=Contrast(0, 1))
+    assert float(result.details["completeness_gap"].abs()) < 1e-4
+    assert abs(float(result.values.double().sum())) < 2e-4
+    # where the budget does not suffice, all of it is spent on the worst panels, and the gap is told
+    short = explain(model, white, "integrated-gradients", target=Contrast(0, 1), most_steps=3000)
+    assert int(short.details["steps"]) == 3000
+    assert float(short.details["completeness_gap"].abs()) > 1e-4
 
 
 @pytest.mark.parametrize("method", ["gradient", "smoothgrad"])

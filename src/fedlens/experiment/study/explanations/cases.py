@@ -19,6 +19,10 @@ OTHER_PAIRS = (("Coat", "Pullover"), ("Dress", "Coat"), ("Ankle boot", "Sneaker"
 REFERENCES = 100  # training images that baselines and expectations are taken over
 
 
+class NothingToExplainError(ExplanationError):
+    """The network makes no such mistakes, or the image set has no such classes: a finding too."""
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Images of one class with one prediction, and what is asked of them.
@@ -77,12 +81,13 @@ def pair_groups(
         seed: root seed of the draw.
 
     Raises:
-        ExplanationError: the image set has not these classes, or there is no mistake between them.
+        NothingToExplainError: the image set has not these classes, or there is no mistake between
+            them.
     """
     names = list(dataset.class_names)
     for name in pair:
         if name not in names:
-            raise ExplanationError(
+            raise NothingToExplainError(
                 f"There is no class '{name}' in {dataset.name}, expected one of {', '.join(names)}."
             )
     predicted = predict(model, dataset.test.images).argmax(1).numpy()
@@ -110,7 +115,7 @@ def pair_groups(
             )
         )
     if not groups:
-        raise ExplanationError(
+        raise NothingToExplainError(
             f"The network never takes {pair[0]} and {pair[1]} for each other on the test images; "
             "there is nothing to explain."
         )

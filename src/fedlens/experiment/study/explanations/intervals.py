@@ -22,6 +22,8 @@ class Table(IntEnum):
     QUALITY = 4
     KNOWN_TRUTH = 5
     SHORTCUT = 6
+    PARTS = 7
+    REGIONS = 8
 
 
 def resampling(seed: int, table: Table) -> np.random.Generator:
@@ -51,3 +53,24 @@ def interval(values: Floats, draws: np.random.Generator) -> dict[str, Any]:
         "images": len(known),
         "missing": missing,
     }
+
+
+def difference(first: Floats, second: Floats, draws: np.random.Generator) -> dict[str, Any]:
+    """Return the mean of ``first`` minus that of ``second``, of different images, as an interval.
+
+    Both are resampled by themselves. Values that are not finite are left out and counted; without
+    two in each there is no interval (None).
+    """
+    one, two = first[np.isfinite(first)], second[np.isfinite(second)]
+    missing = len(first) + len(second) - len(one) - len(two)
+    found: dict[str, Any] = {"mean": None, "low": None, "high": None}
+    if len(one) and len(two):
+        found["mean"] = float(one.mean() - two.mean())
+    if min(len(one), len(two)) > 1:
+        means = [
+            some[draws.integers(len(some), size=(RESAMPLES, len(some)))].mean(1)
+            for some in (one, two)
+        ]
+        low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
+        found |= {"low": float(low), "high": float(high)}
+    return found | {"images": len(one) + len(two), "missing": missing}

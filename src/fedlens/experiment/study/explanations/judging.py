@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fedlens.experiment.study.explanations.cases import Group
+from fedlens.experiment.study.explanations.garments import regions_of
 from fedlens.experiment.study.explanations.intervals import Floats, Table, interval, resampling
 from fedlens.experiment.study.explanations.measures import MEASURES, Material, measured, ranked
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
-from fedlens.explain.regions import REGIONS, garment_regions, region_areas, region_shares
 
 Watch = Callable[[float, str], None]
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -54,9 +54,28 @@ def judge(
         "rows": [_row(row, seconds[row.key], figures[row.key], draws) for row in rows],
         "ranking": _ranking(rows, figures, material.seed),
         "agreement": _agreement(material, rows, maps),
-        "regions": _regions(material.groups, rows, maps, draws) if regions else None,
+        "seen": _seen(material),
+        "regions": regions_of(material, rows, maps) if regions else None,
     }
     return content, _arrays(material.groups, maps)
+
+
+def _seen(material: Material) -> dict[str, Any]:
+    """Return the box that the network sees, and how much of the images lies outside of it."""
+    seen = material.seen
+    rows, columns = (seen.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    lights = [group.images.double().sum(1) for group in material.groups]
+    unseen = [
+        float(((light * ~seen).sum((1, 2)) / light.sum((1, 2)).clamp_min(1)).mean())
+        for light in lights
+    ]
+    return {
+        "box": [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1],
+        "height": seen.shape[0],
+        "width": seen.shape[1],
+        "blind": float((~seen).double().mean()),
+        "light": unseen,
+    }
 
 
 def _maps(material: Material, row: Row) -> list[Tensor]:
@@ -89,6 +108,7 @@ def _row(
         "parameters": row.parameters,
         "control": row.control,
         "class_specific": row.class_specific,
+        "names_parts": row.names_parts,
         "seconds_per_image": seconds,
         "figures": {key: interval(values, draws) for key, values in figures.items()},
     }
@@ -125,38 +145,6 @@ def _agreement(
     total = np.where(known, matrix, 0).sum(0)
     mean = np.divide(total, known.sum(0), out=np.full(total.shape, np.nan), where=known.any(0))
     return {"rows": [row.key for row in rows], "matrix": mean.tolist()}
-
-
-def _regions(
-    groups: Sequence[Group],
-    rows: Sequence[Row],
-    maps: dict[str, list[Tensor]],
-    draws: np.random.Generator,
-) -> dict[str, Any]:
-    """Return the share of positive attribution in each part of the garment, and the part's area."""
-    tables = []
-    for place, group in enumerate(groups):
-        parts = garment_regions(group.images)
-        areas = region_areas(parts)
-        shares = {row.key: region_shares(maps[row.key][place], parts) for row in rows}
-        tables.append(
-            {
-                "group": group.name,
-                "areas": areas.mean(0).tolist(),
-                "shares": {
-                    key: [interval(values[:, part].numpy(), draws) for part in range(len(REGIONS))]
-                    for key, values in shares.items()
-                },
-                "lift": {
-                    key: [
-                        interval((values[:, part] - areas[:, part]).numpy(), draws)
-                        for part in range(len(REGIONS))
-                    ]
-                    for key, values in shares.items()
-                },
-            }
-        )
-    return {"names": list(REGIONS), "tables": tables}
 
 
 def _arrays(groups: Sequence[Group], maps: dict[str, list[Tensor]]) -> Arrays:

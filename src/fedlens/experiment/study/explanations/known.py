@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fedlens.data.shapes import MARKED_CLASS, draw_shapes
 from fedlens.experiment.study.explanations.intervals import Table, interval, resampling
@@ -27,7 +28,8 @@ def localisation(
     Returns:
         ``accuracy`` on the test images, ``taken`` (with a shortcut: how often marked images of other
         figures are taken for the marked class), ``images``, ``area`` (the evidence's share of the
-        pixels, which is what a flat map gets) and ``rows``: key -> ``mass`` and ``pointing``.
+        pixels, which is what a flat map gets), ``edge_share`` (its share of the images' edges, which
+        is what a map of edges gets) and ``rows``: key -> ``mass`` and ``pointing``.
     """
     test = draw_shapes("test", shortcut=shortcut)
     references = draw_shapes("train", shortcut=shortcut).split.images[:100]
@@ -56,8 +58,22 @@ def localisation(
         "taken": float((answers[marked] == MARKED_CLASS).double().mean()) if shortcut else None,
         "images": len(chosen),
         "area": float(region.double().mean()),
+        "edge_share": float(edge_shares(images, region).mean()),
         "rows": found,
     }
+
+
+def edge_shares(images: Tensor, region: Tensor) -> Tensor:
+    """Return float64 (B,): the share of each image's edges that lies in ``region`` bool (B, H, W).
+
+    An edge is as strong as the step in brightness between a pixel's neighbours is large (root of the
+    squares of both differences); the border is repeated outwards.
+    """
+    padded = functional.pad(images.double().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    down = (padded[:, 0, 2:, 1:-1] - padded[:, 0, :-2, 1:-1]) / 2
+    right = (padded[:, 0, 1:-1, 2:] - padded[:, 0, 1:-1, :-2]) / 2
+    strength = (down.square() + right.square()).sqrt()
+    return (strength * region).sum((1, 2)) / strength.sum((1, 2))
 
 
 def sample(*, shortcut: bool) -> Tensor:

@@ -12,6 +12,7 @@ from fedlens.experiment.study.explanations.intervals import Floats
 from fedlens.experiment.study.explanations.rows import Row
 from fedlens.explain import metrics
 from fedlens.explain.explanation import degenerate_maps
+from fedlens.explain.methods.gradient import COMPLETE
 from fedlens.explain.metrics.curves import order_gap, perturbation_curve
 from fedlens.randomness import Purpose, torch_seed
 
@@ -20,7 +21,8 @@ NOISE_SETS = 100  # random sets of pixels, or squares, a faithfulness measure dr
 FEW = 4  # images of a group for measures that need many explanations
 DRAWS = 4  # changes of an image that max-sensitivity tries
 SEEDS = (0, 1, 2, 3)
-SLOPES = ("gradient", "smoothgrad")  # maps of the score's slope, not of what a pixel is worth
+SLOPES = ("gradient", "smoothgrad", "grad-cam", "grad-cam++", "hires-cam", "layer-cam")
+"""Maps of the score's slope, or weighted by it: not yet of what a pixel is worth against another."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,18 @@ MEASURES = (
     Measure(
         "faithfulness", "Faithfulness correlation", "correlation", True, True,
         "Correlation, over random sets of a tenth of the pixels, between what the map says they are "
-        "worth and what the score loses when they are black (a slope is worth itself times the "
-        "pixel); higher is better.",
+        "worth and what the score loses when they are black (a slope, or a map weighted by one, is "
+        "worth itself times the pixel); higher is better.",
     ),
     Measure(
         "infidelity", "Infidelity, scaled", "share", False, True,
         "The share of the change in score under black squares that the best scaled map leaves "
         "unexplained; lower is better. The best factor may be negative.",
+    ),
+    Measure(
+        "complete", "Complete", "share", True, False,
+        "Maps whose sum is the gap in score between the image and the method's own baseline, to a "
+        "thousandth of the gap or 0.0001; methods that promise no such sum have no figure.",
     ),
     Measure(
         "sensitivity", "Max-sensitivity", "relative change", False, True,
@@ -130,6 +137,10 @@ class Material:
         groups = [group.head(FEW) for group in self.groups]
         return Material(self.model, groups, self.references, self.seen, self.seed)
 
+    def shown(self, maps: Tensor) -> Tensor:
+        """Return the maps (B, H, W) with zero where the network does not see."""
+        return torch.where(self.seen, maps, 0)
+
     def visible(self, maps: Tensor) -> Tensor:
         """Return the maps (B, H, W) cut to the box that the network sees."""
         rows = self.seen.any(1).nonzero().flatten()
@@ -151,6 +162,7 @@ def measured(material: Material, row: Row, maps: Sequence[Tensor]) -> dict[str, 
     """
     parts = [
         _of_maps(material, group, some, multiplied=row.method not in SLOPES)
+        | _completeness(material, row, group, some)
         for group, some in zip(material.groups, maps, strict=True)
     ]
     figures = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -198,6 +210,19 @@ def _of_maps(
     return {key: values.double().numpy() for key, values in found.items()}
 
 
+def _completeness(material: Material, row: Row, group: Group, maps: Tensor) -> dict[str, Floats]:
+    """Return which maps are complete, of a method that promises it for a baseline of its own."""
+    if row.complete_from is None:
+        return {}
+    gap = metrics.completeness_gap(
+        material.model, group.images.float() / 255, maps, group.contrast, fill=row.complete_from
+    )
+    rise = maps.double().sum((1, 2)) - gap.absolute
+    bar = (COMPLETE[0] * rise.abs()).clamp_min(COMPLETE[1])
+    kept = (gap.absolute.abs() <= bar).double()
+    return {"complete": torch.where(gap.absolute.isnan(), torch.nan, kept).numpy()}
+
+
 def _of_explanations(material: Material, row: Row) -> dict[str, list[Floats]]:
     """Return the measures that explain again, for each group: other images, weights or seeds."""
     found: dict[str, list[Floats]] = {}
@@ -231,7 +256,7 @@ class _Again:
 
     def images(self, images: Tensor) -> Tensor:
         """Return the maps of other images, float (n, C, H, W)."""
-        return self._maps(self._material.model, images, 0)
+        return self._material.shown(self._values(self._material.model, images, 0))
 
     def weights(self, model: nn.Module) -> Tensor:
         """Return the maps under other weights; a control that draws noise draws it anew."""
@@ -244,11 +269,14 @@ class _Again:
         return self._maps(self._material.model, self._group.images.float() / 255, seed)
 
     def _maps(self, model: nn.Module, images: Tensor, seed: int) -> Tensor:
+        return self._material.visible(self._values(model, images, seed))
+
+    def _values(self, model: nn.Module, images: Tensor, seed: int) -> Tensor:
         references = self._material.references.float() / 255
         explanation = self._row.explain(
             model, images.clamp(0, 1), self._group.contrast, references, seed=seed
         )
-        return self._material.visible(explanation.values)
+        return explanation.values
 
 
 def _padded(values: Sequence[Floats], few: Sequence[Group], groups: Sequence[Group]) -> Floats:

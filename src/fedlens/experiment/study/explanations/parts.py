@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.errors import ExplanationError
 from fedlens.experiment.environment import describe_environment
 from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.run import partition_of
@@ -23,6 +22,7 @@ from fedlens.experiment.study.explanations import clients, comparing, known, mea
 from fedlens.experiment.study.explanations.cases import (
     MAIN_PAIR,
     OTHER_PAIRS,
+    NothingToExplainError,
     pair_groups,
     reference_images,
 )
@@ -37,7 +37,7 @@ from fedlens.models.vector import get_vector
 Found = tuple[dict[str, Any], Arrays]
 
 ENVIRONMENT = ("started", "commit", "python", "packages", "processor", "cores")
-VERSION = 3  # of how the parts are worked out: goes up when their findings may change
+VERSION = 4  # of how the parts are worked out: goes up when their findings may change
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Part:
         torch.set_num_threads(1)
         try:
             content, arrays = self.work(runs, size, watch)
-        except ExplanationError as error:
+        except NothingToExplainError as error:
             content, arrays = {"nothing": str(error)}, {}
         content["accuracy"] = {role: run.test.accuracy for role, run in runs.items()}
         content["parameters"] = {role: len(get_vector(run.model)) for role, run in runs.items()}
@@ -209,7 +209,7 @@ def pairs(runs: dict[str, Run], size: Size, watch: Watch) -> Found:
         watch(place / len(OTHER_PAIRS), " and ".join(pair))
         try:
             material, rows = _material(runs["central"], pair, size.few, SHORT)
-        except ExplanationError as error:
+        except NothingToExplainError as error:
             content[" / ".join(pair)] = {"nothing": str(error)}
             continue
         maps = comparing.maps_of(runs["central"].model, material, rows)

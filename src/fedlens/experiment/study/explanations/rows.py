@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
 from fedlens.explain import METHODS, Explanation, Target, explain
+from fedlens.explain.explaining import parameters_of
 
 CONTROLS = ("edges", "random")
 
@@ -37,6 +38,26 @@ class Row:
         return METHODS[self.method].class_specific
 
     @property
+    def complete_from(self) -> str | None:
+        """Return the baseline whose gap in score its maps sum to; None if it promises none."""
+        kind = METHODS[self.method]
+        if not kind.complete or kind.needs_references:
+            return None  # against references the sum holds only in expectation
+        default: str = parameters_of(self.method)["baseline"]
+        baseline: str = self.parameters.get("baseline", default)
+        return baseline
+
+    @property
+    def names_parts(self) -> bool:
+        """Return whether it may be asked which part of a garment decides.
+
+        Its maps must be of what a pixel is worth for one answer against another, at least as fine as
+        a collar is wide, and give a dark part its due: against black a sleeve that is missing is
+        worth nothing by construction.
+        """
+        return self.key in NAMES_PARTS
+
+    @property
     def stochastic(self) -> bool:
         """Return whether the maps depend on the seed."""
         return METHODS[self.method].stochastic
@@ -62,6 +83,11 @@ class Row:
         )
 
 
+NAMES_PARTS = (
+    "integrated-gradients, blurred", "expected-gradients", "kernel-shap, blurred",
+    "occlusion, blurred", "attention-relevance",
+)  # fmt: skip
+
 ROWS = (
     Row("grad-cam", "grad-cam"),
     Row("grad-cam++", "grad-cam++"),
@@ -74,8 +100,10 @@ ROWS = (
     Row("expected-gradients", "expected-gradients", {"samples": 100}),
     Row("exact-shapley, 9 patches", "exact-shapley", {"across": 3}),
     Row("kernel-shap", "kernel-shap"),
+    Row("kernel-shap, blurred", "kernel-shap", {"baseline": "blurred"}),
     Row("lime", "lime"),
     Row("occlusion", "occlusion"),
+    Row("occlusion, blurred", "occlusion", {"baseline": "blurred"}),
     Row("attention-rollout", "attention-rollout"),
     Row("attention-relevance", "attention-relevance"),
     Row("edges", "edges"),
