@@ -146,6 +146,8 @@ def test_reasons_are_shares_of_the_overrides():
     found = [(one.key, one.count, one.of) for one in reasons(rows)]
     assert found == [(Reason.CONFUSABLE, 2, 3), (Reason.WRONG_CLASS, 1, 3)]
     assert (misleading(rows).count, misleading(rows).of) == (2, 5)
+    beside = misleading(rows, {1, 5, 99})  # 1 was flagged with its decision as well
+    assert (beside.count, beside.of) == (3, 5)
 
 
 def test_two_reviewers_are_compared_on_the_cases_that_both_labelled():

@@ -6,7 +6,7 @@ and leave out what was undone unless they say otherwise. A share always comes wi
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
@@ -217,9 +217,14 @@ def reasons(decisions: Iterable[Decided]) -> list[Rate]:
     return sorted(found, key=lambda one: -one.count)
 
 
-def misleading(decisions: Iterable[Decided]) -> Rate:
-    """Return how many decisions, deferred ones too, flagged the explanation as misleading."""
-    flags = [one.misleading for one in _standing(decisions)]
+def misleading(decisions: Iterable[Decided], flagged: Collection[int] = ()) -> Rate:
+    """Return of how many decisions, deferred ones too, the explanation was flagged as misleading.
+
+    Args:
+        decisions: in any order.
+        flagged: cases whose explanation was flagged outside of a decision, by anybody.
+    """
+    flags = [one.misleading or one.case in flagged for one in _standing(decisions)]
     return rate("misleading", sum(flags), len(flags))
 
 

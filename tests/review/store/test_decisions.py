@@ -258,12 +258,19 @@ def test_what_came_after_stands_in_the_way_of_undoing(two: Store) -> None:
 
 
 def test_a_flag_outside_a_decision(two: Store) -> None:
-    record = two.decisions.flag(BEN, 1, "it points at the background")
+    shown = {"maps": [{"method": "grad-cam", "map": "0" * 64}], "contrast": None}
+    record = two.decisions.flag(BEN, 1, "it points at the background", shown)
     assert (record.kind, record.case) == ("flagged", 1)
+    assert record.content == {"text": "it points at the background", "displayed": shown}
     with pytest.raises(NotAllowedError):
-        two.decisions.flag(AUDITOR, 1, "")
+        two.decisions.flag(AUDITOR, 1, "no", shown)
     with pytest.raises(ReviewError, match="characters"):
-        two.decisions.flag(BEN, 1, "x" * 2001)
+        two.decisions.flag(BEN, 1, "x" * 2001, shown)
+    with pytest.raises(ReviewError, match="Say how"):
+        two.decisions.flag(BEN, 1, " ", shown)
+    with pytest.raises(ReviewError, match="one that is shown"):
+        two.decisions.flag(BEN, 1, "which one?", {"maps": []})
+    assert two.trail.count(kind="flagged") == 1
     with pytest.raises(NotFoundError):
         two.decisions.opened(BEN, 3)
 

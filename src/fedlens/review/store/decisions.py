@@ -228,17 +228,28 @@ class Decisions:
 
         return self.database.write(work)
 
-    def flag(self, actor: Actor, case: int, text: str) -> Record:
+    def flag(self, actor: Actor, case: int, text: str, displayed: Mapping[str, Any]) -> Record:
         """Record that an explanation is misleading, outside of a decision.
+
+        Args:
+            actor: a reviewer or lead.
+            case: its number.
+            text: what misleads, 1 to 2,000 characters.
+            displayed: which maps were shown; without, nobody could tell what misled.
 
         Raises:
             NotFoundError: there is no such case.
             NotAllowedError: an auditor.
-            ReviewError: the text is too long.
+            ReviewError: the text is missing or too long, or no map was shown.
         """
         must_work(actor)
         _check_text(text)
-        return self._step(actor, case, FLAGGED, {"text": text})
+        if not text.strip():
+            raise ReviewError("Say how the explanation misleads.")
+        if not displayed.get("maps"):
+            raise ReviewError("An explanation that is flagged is one that is shown.")
+        content = {"text": text, "displayed": dict(displayed)}
+        return self._step(actor, case, FLAGGED, content)
 
     def work(self, actor: Actor, case: int) -> Work:
         """Return what a person has done with a case since it was last decided by them."""

@@ -114,9 +114,39 @@ def test_while_the_model_is_stopped_people_decide_without_its_maps(
     assert content["evidence"]["model"]["weights"] == console.subject.digest
 
 
-def test_flagging_outside_a_decision_is_a_record(reviewer, revealed: int, lead):
+def test_a_flag_says_which_explanation_it_is_about(
+    reviewer, revealed: int, console: Console, text_of, lead
+):
     reviewer.post(f"/cases/{revealed}/decide", choice="accept")
-    assert f"/cases/{revealed}/flag" in reviewer.get(f"/cases/{revealed}")
-    reviewer.post(f"/cases/{revealed}/flag", text="it marks the corner")
-    assert reviewer.kinds(revealed)[-1] == "flagged"
+    other = str((console.store.queue.get(revealed).predicted + 1) % 10)
+    page = reviewer.get(f"/cases/{revealed}?method=gradient&against={other}&opacity=40")
+    assert re.search(rf'id="flagging"[^>]*action="/cases/{revealed}/flag"', page)
+    fields = dict(re.findall(r'form="flagging" name="(\w+)" value="([^"]*)"', page))
+    asked = {"method": "gradient", "second": "grad-cam", "against": other, "opacity": "40"}
+    assert fields == asked
+    reviewer.post(f"/cases/{revealed}/flag", text="it marks the corner", **fields)
+    record = reviewer.records(revealed)[-1]
+    assert record.kind == "flagged"
+    assert record.content["text"] == "it marks the corner"
+    shown = record.content["displayed"]
+    assert [one["method"] for one in shown["maps"]] == ["gradient", "grad-cam"]
+    assert all(len(one["map"]) == 64 for one in shown["maps"])
+    assert shown["contrast"] == [console.store.queue.get(revealed).predicted, int(other)]
+    assert shown["opacity"] == 0.4
     assert "it marks the corner" in reviewer.get(f"/cases/{revealed}")
+    words = text_of(lead.get("/insight"))
+    assert re.search(r"100.0 % explanations flagged as misleading, .*; one flag outside", words)
+    assert console.store.verify().valid
+
+
+def test_a_flag_needs_words_and_an_explanation_that_the_person_may_see(reviewer, lead, auditor):
+    case = reviewer.take_next()
+    path = f"/cases/{case}/flag"
+    assert "after you have labelled it" in reviewer.post(path, status=403, text="before").text
+    reviewer.post(f"/cases/{case}/label", label="3")
+    assert "Say how" in reviewer.post(path, status=400, text=" \n").text
+    lead.post(path, status=403, text="a colleague's, of which I have seen nothing")
+    auditor.post(path, status=403, text="no")
+    lead.post("/stop", why="it went astray")
+    assert "out of service" in reviewer.post(path, status=409, text="which?").text
+    assert "flagged" not in reviewer.kinds(case)

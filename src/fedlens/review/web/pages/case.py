@@ -34,6 +34,7 @@ from fedlens.review.web.pages.seeing import (
     access,
     both_maps,
     displayed,
+    must_see,
     neighbours,
     prepare,
     same_display,
@@ -142,11 +143,25 @@ def decide(
 
 @router.post("/cases/{number}/flag")
 def flag(
-    console: ConsoleOf, person: Signed, number: int, text: Annotated[str, Form()] = ""
+    console: ConsoleOf,
+    person: Signed,
+    number: int,
+    text: Annotated[str, Form()] = "",
+    method: Annotated[str, Form()] = "",
+    second: Annotated[str, Form()] = "",
+    against: Annotated[str, Form()] = "",
+    opacity: Annotated[str, Form()] = "",
 ) -> Response:
-    """Flag an explanation as misleading, outside of a decision."""
-    console.store.queue.get(number)
-    console.store.decisions.flag(person.actor, number, text.strip())
+    """Flag the explanation that is shown as misleading, outside of a decision."""
+    case = console.store.queue.get(number)
+    must_see(console, case, person)
+    form = {"method": method, "second": second, "against": against, "opacity": opacity}
+    asked = _asked(console, case, form)
+    maps, no_maps, _ = _maps(console, case, asked)
+    if not maps:
+        raise ConflictError(f"No explanation of case {number} is shown to be flagged. {no_maps}")
+    said = text.replace("\r\n", "\n").strip()
+    console.store.decisions.flag(person.actor, number, said, displayed(case, asked, maps))
     return RedirectResponse(f"/cases/{number}", 303)
 
 

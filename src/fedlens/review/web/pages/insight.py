@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fedlens.report.tables import Table
-from fedlens.report.wording import NONE, decimal, duration, percent
+from fedlens.report.wording import NONE, count, decimal, duration, percent
 from fedlens.review import insight
 from fedlens.review.contract import REASONS_IN_WORDS, Choice, Person, Reason, Role
 from fedlens.review.insight import Agreement, Decided, Rate, Times
 from fedlens.review.store import Store
 from fedlens.review.store.chain import in_seconds
-from fedlens.review.store.tables import DECISIONS
+from fedlens.review.store.tables import DECISIONS, RECORDS
+from fedlens.review.store.trail import FLAGGED
 from fedlens.review.web.console import ConsoleOf
 from fedlens.review.web.pages.charts import rates_figure, svg_response, weeks_figure
 from fedlens.review.web.pages.words import class_name
@@ -43,7 +44,7 @@ def show(request: Request, console: ConsoleOf, person: Reader) -> Response:
         request,
         "insight.html.j2",
         some=bool(rows),
-        figures=key_figures(rows),
+        figures=key_figures(rows, flags_of(console.store)),
         agreement=agreement_words(agreed := insight.agreement(rows)),
         labelled_first=agreed.before.of > 0,
         classes=rate_table(
@@ -150,18 +151,32 @@ def decisions_of(store: Store) -> list[Decided]:
     return found
 
 
-def key_figures(rows: Sequence[Decided]) -> list[KeyFigure]:
-    """Return the numbers at the head of the page, each with what it is."""
+def flags_of(store: Store) -> list[int]:
+    """Return the case of each explanation that was flagged outside of a decision."""
+    flagged = select(RECORDS.c.case).where(RECORDS.c.kind == FLAGGED)
+    with store.database.read() as connection:
+        return list(connection.execute(flagged).scalars())
+
+
+def key_figures(rows: Sequence[Decided], flags: Sequence[int] = ()) -> list[KeyFigure]:
+    """Return the numbers at the head of the page, each with what it is.
+
+    Args:
+        rows: all decisions.
+        flags: the case of each flag outside of a decision. A flag counts for the decision of its
+            case whether it came with it or not; one of a case that nobody has decided is told of.
+    """
     every = insight.override_rates(rows)
     overall = every[0] if every else insight.rate("all", 0, 0)
     standing = [one for one in rows if not one.undone]
     deferred = sum(one.choice is Choice.DEFER for one in standing)
-    flagged = insight.misleading(rows)
+    flagged = insight.misleading(rows, frozenset(flags))
+    beside = f"; {count(len(flags), 'flag')} outside of a decision" if flags else ""
     timed = insight.times(rows)
     return [
         (f"{len(standing):,}", f"decisions, {deferred:,} of them deferred"),
         (share(overall), f"overridden, {interval(overall)}"),
-        (share(flagged), f"explanations flagged as misleading, {interval(flagged)}"),
+        (share(flagged), f"explanations flagged as misleading, {interval(flagged)}{beside}"),
         (duration(timed[0].median) if timed else NONE, "median time to a decision"),
         (f"{len(rows) - len(standing):,}", "decisions undone"),
     ]
