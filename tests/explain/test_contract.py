@@ -149,8 +149,8 @@ def test_shapes_types_and_meta(method, make):
     assert not result.values.requires_grad and not result.logits.requires_grad
     assert not result.degenerate.any()
     assert set(result.meta) == {
-        *("method", "version", "layer", "parameters", "seed", "baseline"),
-        *("signed", "class_specific"),
+        *("method", "version", "layer", "parameters", "seed", "baseline", "value_range"),
+        *("references", "signed", "class_specific"),
     }
     assert result.meta["method"] == method
     assert (result.meta["seed"] is None) == (not METHODS[method].stochastic)
@@ -286,11 +286,46 @@ def test_a_network_that_changes_its_images_is_given_copies(method):
 
 
 @every_method_without_attention
-def test_a_failing_network_is_restored(method):
-    model = plain_network().train()
+def test_a_network_that_expects_another_size_is_refused(method):
+    model = plain_network()
     model.output = nn.Linear(3, CLASSES)
     with pytest.raises(ExplanationError, match=r"cannot take images.*\(1, 28, 28\)"):
         ask(model, images(), method)
+    assert hooks(model) == 0
+
+
+class Picky(nn.Module):
+    """Complains of whatever it is given."""
+
+    def __init__(self, complaint: Exception) -> None:
+        super().__init__()
+        self.complaint = complaint
+
+    def forward(self, given: Tensor) -> Tensor:
+        raise self.complaint
+
+
+@every_method_without_attention
+def test_a_defect_of_the_network_keeps_its_traceback(method):
+    """What the size of an image does not cause is not blamed on it."""
+    model = plain_network()
+    model.output = Picky(AttributeError("no such thing"))
+    with pytest.raises(AttributeError, match="no such thing"):
+        ask(model, images(), method)
+    assert hooks(model) == 0
+
+
+@every_method_without_attention
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, IndexError, AssertionError])
+@pytest.mark.parametrize("words", ["the side is 28, not 32.\nsecond line", ""])
+def test_a_failing_network_is_restored(method, error, words):
+    model = plain_network().train()
+    model.output = Picky(error(words))
+    told = "the side is 28, not 32" if words else error.__name__
+    sentence = rf"cannot take images.*\(1, 28, 28\), expected.* \({told}\)\.$"
+    with pytest.raises(ExplanationError, match=sentence) as caught:
+        ask(model, images(), method)
+    assert caught.value.__cause__ is model.output.complaint
     assert hooks(model) == 0
     assert all(module.training for module in model.modules())
     assert torch.is_grad_enabled()
@@ -487,11 +522,12 @@ def test_no_two_methods_are_the_same():
         (images(), {"target": torch.zeros(7, 1).long()}, r"shape \(7, 1\)"),
         (images(), {"target": torch.zeros(7)}, r"values of type float32, expected a class number"),
         (images(), {"target": True}, r"values of type bool"),
-        (images(), {"target": "Shirt"}, r"target is 'Shirt', expected a class number"),
+        (images(), {"target": "Shirt"}, r"class 'Shirt' is asked for by name"),
+        (images(), {"contrast": (1, 7)}, r"no class 7"),
     ],
 )
 def test_a_wrong_request_is_one_clear_sentence(method, given, options, sentence):
-    if "target" in options and not METHODS[method].class_specific:
+    if {"target", "contrast"} & set(options) and not METHODS[method].class_specific:
         sentence = "looks at no class"
     alike = isinstance(given, Tensor) and given.dim() == 4 and 0 not in given.shape
     references = given.float().clamp(0, 1) if alike else images(3)

@@ -30,11 +30,11 @@ from fedlens.experiment.privacy import private
 from fedlens.experiment.questions import (
     check_methods,
     chosen_positions,
-    class_number,
     parse_contrast,
     parse_parameters,
 )
 from fedlens.explain import Contrast, blind_area, blind_light
+from fedlens.explain.target import class_number
 from fedlens.files import without_nan
 from fedlens.report import explanation_figure, save_figure
 from fedlens.report.content import Case
@@ -245,7 +245,7 @@ def _note(answers: Answers, left_out: dict[str, str], run: Run) -> None:
     """Say which methods of the run explain nothing, and which maps no privacy covers."""
     for name, sentence in left_out.items():
         errors.print(f"Note: {name} is left out. {sentence}", style="yellow", soft_wrap=True)
-    compared = [name for name, one in answers.explanations.items() if "references" in one.meta]
+    compared = [name for name, one in answers.explanations.items() if one.meta["references"]]
     if compared and private(run.config):
         errors.print(
             f"Note: maps of {', '.join(compared)} are worked out from training images as they are, "

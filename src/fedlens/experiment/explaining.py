@@ -17,7 +17,7 @@ from fedlens.data import Split
 from fedlens.errors import ExplanationError, RunError
 from fedlens.experiment.modes import Event, Watcher
 from fedlens.experiment.questions import parameters_for
-from fedlens.explain import METHODS, Context, Contrast, Explanation, parameters_of
+from fedlens.explain import METHODS, OF_REFERENCES, Context, Contrast, Explanation, parameters_of
 from fedlens.explain import explain as explain_batch
 from fedlens.files import atomic_writer, without_nan
 from fedlens.randomness import Purpose, generator
@@ -59,7 +59,7 @@ class Answers:
 
     Attributes:
         explanations: method -> explanation of all images. Where the method compared with training
-            images its ``meta`` has ``references``: split, seed and positions.
+            images the ``references`` of its ``meta`` also have their split, seed and positions.
         refused: method -> the sentence that says why it cannot explain this network.
     """
 
@@ -110,8 +110,8 @@ def explain_images(
             refused[method] = str(error)
             continue
         joined = _joined(parts)
-        if given["references"] is not None:
-            joined.meta["references"] = {
+        if joined.meta["references"] is not None:
+            joined.meta["references"] |= {
                 "split": "train",
                 "seed": question.reference_seed,
                 "positions": reference_positions(len(train), question.reference_seed).tolist(),
@@ -152,7 +152,8 @@ def any_uses_layer(methods: Sequence[str]) -> bool:
 
 def uses_references(method: str, parameters: Mapping[str, Any]) -> bool:
     """Tell whether ``method`` with these ``parameters`` compares with training images."""
-    return METHODS[method].needs_references or "mean" in parameters.values()
+    kind = METHODS[method]
+    return kind.needs_references or any(name in parameters.values() for name in OF_REFERENCES)
 
 
 def save_maps(

@@ -90,7 +90,7 @@ def build_gallery(
         for choice in choices
         if len(choice.chosen) > 0
     ]
-    compared = [name for name, one in explanations.items() if "references" in one.meta]
+    compared = [name for name, one in explanations.items() if one.meta["references"]]
     return Gallery(groups, list(explanations), compared, answers.refused)
 
 

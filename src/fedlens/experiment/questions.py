@@ -9,6 +9,7 @@ from typing import Any
 from fedlens.errors import ExplanationError
 from fedlens.experiment.wording import did_you_mean
 from fedlens.explain import METHODS, Contrast, parameters_of
+from fedlens.explain.target import contrast_of
 
 _NUMBER = "[0-9]{1,18}"
 _SLICE = re.compile(f"({_NUMBER})?:({_NUMBER})?(?::({_NUMBER})?)?")
@@ -58,20 +59,6 @@ def chosen_positions(selections: Sequence[str], images: int, split: str) -> list
     return positions
 
 
-def class_number(name: str, class_names: Sequence[str]) -> int:
-    """Return the number of the class called ``name``.
-
-    Raises:
-        ExplanationError: there is none.
-    """
-    if name not in class_names:
-        raise ExplanationError(
-            f"There is no class '{name}', expected one of {', '.join(class_names)}."
-            f"{did_you_mean(name, class_names)}"
-        )
-    return list(class_names).index(name)
-
-
 def parse_contrast(text: str, class_names: Sequence[str]) -> Contrast:
     """Return the contrast ``A:B``, "why A rather than B"; a name may itself hold colons.
 
@@ -91,13 +78,7 @@ def parse_contrast(text: str, class_names: Sequence[str]) -> Contrast:
             f"The contrast '{text}' {several}, expected A:B, where A and B are of "
             f"{', '.join(class_names)}."
         )
-    first, second = (class_number(name, class_names) for name in known[0])
-    if first == second:
-        raise ExplanationError(
-            f"The contrast '{text}' is of one class, expected two different ones of "
-            f"{', '.join(class_names)}."
-        )
-    return Contrast(first, second)
+    return contrast_of(known[0], class_names)
 
 
 def check_methods(names: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Attribution methods: why a network decided as it did on an image."""
 
 from fedlens.explain.blind_area import blind_area, blind_light
-from fedlens.explain.contract import Attribution, Attributor, Context
+from fedlens.explain.contract import OF_REFERENCES, Attribution, Attributor, Context
 from fedlens.explain.explaining import explain, parameters_of
 from fedlens.explain.explanation import Explanation, Record
 from fedlens.explain.layers import ExplainableNetwork
@@ -10,6 +10,7 @@ from fedlens.explain.target import Contrast, Target
 
 __all__ = [
     "METHODS",
+    "OF_REFERENCES",
     "Attribution",
     "Attributor",
     "Context",

@@ -19,7 +19,8 @@ def baseline_images(name: str, images: Tensor, context: Context) -> Tensor:
 
     ``black`` is the smallest value of a pixel everywhere. On it the evidence of dark pixels is zero
     by construction, which hides what is missing (a sleeve that is not there). ``mean`` is, in each
-    channel, the mean value of the references, or of the image itself where there are none.
+    channel, the mean over all pixels of all references; where there are none, each image has the
+    mean over its own pixels.
     ``blurred`` is the image itself through a Gaussian of 1/7 of its height, its border repeated.
 
     Args:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from fedlens.explain.target import Contrast
 from fedlens.randomness import Purpose, torch_seed
 
+OF_REFERENCES = ("mean",)
+"""The baselines that are taken over the references where there are any."""
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
@@ -75,6 +78,9 @@ class Attributor(ABC):
         layer: name of the layer that it explains, or None where it uses none.
         parameters: all settings that the maps depend on, plain JSON values.
         baseline: what stands for "nothing", or None where it needs none.
+        uses_references: its maps depend on ``context.references`` where there are any, which the
+            record then names. One whose ``baseline`` is of :data:`OF_REFERENCES`, or that needs
+            them, does; another method that looks at them says so by ``uses_references = True``.
     """
 
     version: ClassVar[int] = 1
@@ -97,6 +103,11 @@ class Attributor(ABC):
         self.layer: str | None = None
         self.baseline: str | None = None
         self.parameters: dict[str, Any] = {}
+
+    @property
+    def uses_references(self) -> bool:
+        """See the class."""
+        return self.needs_references or self.baseline in OF_REFERENCES
 
     @abstractmethod
     def attribute(self, images: Tensor, target: Tensor | Contrast | None) -> Attribution:

@@ -1,7 +1,9 @@
 """``explain``: one verb for every attribution method."""
 
+import hashlib
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from fedlens.explain.contract import Attributor, Context
 from fedlens.explain.explanation import Explanation, degenerate_maps
 from fedlens.explain.layers import evaluation_mode
 from fedlens.explain.methods import METHODS
-from fedlens.explain.target import Contrast, Target, parse_target
+from fedlens.explain.target import Contrast, Target, check_names, named_target, parse_target
 
 
 def explain(
@@ -20,7 +22,9 @@ def explain(
     images: Tensor,
     method: str = "grad-cam",
     *,
-    target: Target = None,
+    target: Target | str = None,
+    contrast: Sequence[int | str] | Contrast | None = None,
+    class_names: Sequence[str] | None = None,
     layer: str | None = None,
     seed: int = 0,
     references: Tensor | None = None,
@@ -38,23 +42,30 @@ def explain(
         images: uint8 (B, C, H, W), scaled to [0, 1] here, or float (B, C, H, W) as the network was
             trained on; B may be 0.
         method: a name in :data:`METHODS`.
-        target: what is explained: a class number for all images, one class number per image, a
-            :class:`Contrast`, or None for the predicted class. A method that looks at no class
-            (``class_specific`` is False) takes None alone.
+        target: what is explained: a class number for all images (or, with ``class_names``, the
+            name of the class), one class number per image, a :class:`Contrast`, or None for the
+            predicted class. A method that looks at no class (``class_specific`` is False) takes
+            None alone.
+        contrast: in place of a target, the two classes of "why the first rather than the second?",
+            by number or, with ``class_names``, by name: ``(6, 0)`` or ``("Shirt", "T-shirt/top")``
+            is ``target=Contrast(6, 0)``.
+        class_names: L names, one per class in the order of the logits, to ask by name.
         layer: name of the convolution whose map is explained; None for the last one. See
             :func:`fedlens.explain.layers.find_layer`. Only for methods that explain a layer.
         seed: root seed of the method's random draws, at least 0.
         references: other images (R, C, H, W), uint8 or float as ``images``, for instance of the
             training split: what ``expected-gradients`` and the baseline ``mean`` are taken over.
+            Without them ``mean`` is that of each image itself. Where a method looks at them
+            ``meta`` has their number and digest.
         value_range: smallest and largest value of a pixel in float images; the smallest is black.
         batch_size: images at a time; it does not change the maps.
-        **parameters: of the method, such as ``steps`` of ``integrated-gradients``; those that are
+        **parameters: of the method, such as ``panels`` of ``integrated-gradients``; those that are
             not given have the values that its class states.
 
     Raises:
-        ExplanationError: the method, layer, class or parameter is not there, the network's weights
-            or logits are not finite, or the images are not what the network takes; the sentence
-            names what may be chosen.
+        ExplanationError: the method, layer, class or parameter is not there, a target and a
+            contrast were both given, the network's weights or logits are not finite, or the images
+            are not what the network takes; the sentence names what may be chosen.
     """
     kind = METHODS.get(method)
     if kind is None:
@@ -73,7 +84,9 @@ def explain(
             f"value_range is {value_range}, expected the smallest and the largest value of a pixel."
         )
     _check_images(images, value_range, "Image")
-    _check_request(method, kind, target, layer, references, parameters)
+    asks = target is not None or contrast is not None
+    _check_request(method, kind, asks, layer, references, parameters)
+    target = named_target(target, contrast, class_names)
     _check_weights(model)
     with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
         wanted = parse_target(target, len(images))
@@ -96,6 +109,8 @@ def explain(
             batch = slice(start, start + batch_size)
             part = asked[batch] if isinstance(asked, Tensor) else asked
             results.append(attributor.attribute(_for_network(model, inputs[batch]), part))
+            if class_names is not None:
+                check_names(class_names, results[-1].logits.shape[1])
         values = torch.cat([result.maps.cpu() for result in results])[: len(images)]
         logits = torch.cat([result.logits.cpu() for result in results])[: len(images)]
         details = {
@@ -118,6 +133,8 @@ def explain(
             "parameters": {**attributor.parameters, "batch_size": batch_size},
             "seed": seed if attributor.stochastic else None,
             "baseline": attributor.baseline,
+            "value_range": [float(low), float(high)],
+            "references": _record_of(references) if attributor.uses_references else None,
             "signed": attributor.signed,
             "class_specific": attributor.class_specific,
         },
@@ -134,7 +151,7 @@ def parameters_of(method: str) -> dict[str, Any]:
 def _check_request(
     method: str,
     kind: type[Attributor],
-    target: Target,
+    asks: bool,
     layer: str | None,
     references: Tensor | None,
     parameters: dict[str, Any],
@@ -144,10 +161,10 @@ def _check_request(
         if name not in known:
             choices = f"it has {', '.join(known)}" if known else "it has none"
             raise ExplanationError(f"The method '{method}' has no parameter '{name}'; {choices}.")
-    if target is not None and not kind.class_specific:
+    if asks and not kind.class_specific:
         raise ExplanationError(
             f"The method '{method}' looks at no class, so that it cannot explain one, or one against "
-            "another; leave out the target, or choose a method that does."
+            "another; leave out the target or contrast, or choose a method that does."
         )
     if layer is not None and not kind.uses_layer:
         having = [name for name, other in METHODS.items() if other.uses_layer]
@@ -227,6 +244,21 @@ def _check_references(references: Tensor, images: Tensor) -> None:
             f"The references have the shape {tuple(references.shape)}, expected at least one image of "
             f"the shape of those that are explained, {tuple(images.shape[1:])}."
         )
+
+
+def _record_of(references: Tensor | None) -> dict[str, Any] | None:
+    """Return how many references there are and the digest that tells them from others.
+
+    Of the references as they were given: so it can be worked out again without the network, and
+    is the same on every device.
+    """
+    if references is None:
+        return None
+    content = references.detach().cpu().contiguous()
+    kind = str(content.dtype).removeprefix("torch.")
+    digest = hashlib.sha256(f"{kind} {tuple(content.shape)}".encode())
+    digest.update(content.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
+    return {"count": len(content), "sha256": digest.hexdigest()}
 
 
 def _for_network(model: nn.Module, images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedlens.errors import ExplanationError
-from fedlens.explain.target import Contrast
+from fedlens.explain.target import Contrast, check_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,13 @@ class Explanation:
         images: (B, C, H, W) as they were given.
         meta: plain JSON values: ``method``, ``version`` (of the method: a higher number may give
             other maps), ``layer``, ``parameters`` (all of them), ``seed`` and ``baseline`` (None
-            where the method has none), ``signed`` (there is evidence against the target too, as
-            negative values) and ``class_specific``.
+            where the method has none), ``value_range`` ([low, high] of a pixel), ``references``
+            (None where the method looks at none), ``signed`` (there is evidence against the target
+            too, as negative values) and ``class_specific``. ``references`` has their ``count`` and
+            the ``sha256`` of their type, shape and bytes as they were given, not as the network
+            takes them: hex, of a text such as "uint8 (100, 1, 28, 28)" and the bytes of the
+            pixels, row after row. For one network, the same images and target, equal values are
+            of equal maps.
         details: name -> (B,) what the method knows of its own maps, such as how far an integrated
             gradient's sum is from the gap in score (``completeness_gap``).
     """
@@ -103,11 +108,7 @@ class Explanation:
                 "from 0."
             )
         names = [str(number) for number in range(classes)] if class_names is None else class_names
-        if len(names) != classes:
-            raise ExplanationError(
-                f"Got {len(names)} class names for a network with {classes} classes, expected one "
-                "name per class."
-            )
+        check_names(names, classes)
         row = self.logits[index].float()
         predicted = int(row.argmax())
         probabilities = row.sigmoid() if multilabel else row.softmax(0)

@@ -210,6 +210,11 @@ def forward_attention(network: AttentionNetwork, images: Tensor) -> tuple[Tensor
     return logits, weights
 
 
+# PyTorch's own is the first; a forward that checks the shape itself, unpacks it or counts on it
+# raises one of the others. What a wrong size does not cause, such as a missing name, is left alone.
+_COMPLAINTS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+
 @contextmanager
 def _refusing(images: Tensor) -> Iterator[None]:
     """Turn the complaint of a network that cannot take ``images`` into one of ours."""
@@ -217,8 +222,9 @@ def _refusing(images: Tensor) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+    except _COMPLAINTS as error:
+        told = str(error).strip() or type(error).__name__
+        reason = told.splitlines()[0].rstrip(".")
         raise ExplanationError(
             f"The network cannot take images of the shape (C, H, W) = {tuple(images.shape[1:])}, "
             f"expected images like those it was trained on ({reason})."

@@ -1,6 +1,9 @@
 """What an explanation is about: one class per image, or one class against another."""
 
+import difflib
+import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +42,100 @@ class Contrast:
 
 Target = int | Sequence[int] | Tensor | Contrast | None
 """One class for all images, one class per image, a contrast, or None for the predicted class."""
+
+
+def class_number(name: str, class_names: Sequence[str]) -> int:
+    """Return the number of the class called ``name``.
+
+    Raises:
+        ExplanationError: there is none, or there are several.
+    """
+    names = list(class_names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        question = f" Did you mean '{close[0]}'?" if close else ""
+        raise ExplanationError(
+            f"There is no class '{name}', expected one of {', '.join(names)}.{question}"
+        )
+    if names.count(name) > 1:
+        raise ExplanationError(f"Several classes are called '{name}'; choose one by its number.")
+    return names.index(name)
+
+
+def check_names(class_names: Sequence[str], classes: int) -> None:
+    """Raise ``ExplanationError`` where the names are not one for each of ``classes`` classes."""
+    if len(class_names) != classes:
+        raise ExplanationError(
+            f"Got {len(class_names)} class names for a network with {classes} classes, expected one "
+            "name per class."
+        )
+
+
+def contrast_of(classes: Sequence[int | str], class_names: Sequence[str] | None = None) -> Contrast:
+    """Return why the first of two classes rather than the second.
+
+    Args:
+        classes: two different ones, each by its number or, with ``class_names``, by its name.
+        class_names: one name per class.
+
+    Raises:
+        ExplanationError: they are not two different classes, or a name is that of no class.
+    """
+    if not isinstance(classes, Sequence) or isinstance(classes, str) or len(classes) != 2:
+        raise ExplanationError(
+            f"The contrast is {classes!r}, expected two classes: their numbers, or with class_names "
+            "their names."
+        )
+    first, second = classes
+    if isinstance(first, str) and first == second:
+        raise ExplanationError(f"A contrast is between two different classes, got '{first}' twice.")
+    return Contrast(_number(first, class_names), _number(second, class_names))
+
+
+def named_target(
+    target: Target | str,
+    contrast: Sequence[int | str] | Contrast | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Target:
+    """Return the target that is meant by ``target`` or by ``contrast``, its names as numbers.
+
+    Args:
+        target: what :func:`parse_target` takes, or the name of a class.
+        contrast: a :class:`Contrast`, or the classes of :func:`contrast_of`.
+        class_names: one name per class.
+
+    Raises:
+        ExplanationError: both were given, the contrast is not of two different classes, a name is
+            that of no class, or there are no ``class_names`` to find it in.
+    """
+    if class_names is not None and not (
+        isinstance(class_names, Sequence)
+        and not isinstance(class_names, str)
+        and all(isinstance(name, str) for name in class_names)
+    ):
+        raise ExplanationError(f"class_names is {class_names!r}, expected one name per class.")
+    if contrast is None:
+        return _number(target, class_names) if isinstance(target, str) else target
+    if target is not None:
+        raise ExplanationError(
+            "A target and a contrast were both given; give the one or the other."
+        )
+    return contrast if isinstance(contrast, Contrast) else contrast_of(contrast, class_names)
+
+
+def _number(one: int | str, class_names: Sequence[str] | None) -> int:
+    """Return the number of a class; what is neither number nor name is left to be refused."""
+    if isinstance(one, str):
+        if class_names is None:
+            raise ExplanationError(
+                f"The class '{one}' is asked for by name, but there are no class_names; give them, "
+                "one per class, or a class number."
+            )
+        return class_number(one, class_names)
+    if not isinstance(one, bool):
+        with suppress(TypeError):
+            return operator.index(one)  # of NumPy and PyTorch too
+    return one
 
 
 def parse_target(target: Target, images: int) -> Tensor | Contrast | None:

@@ -1,12 +1,13 @@
 """Which methods explain a network here, and how each is asked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from fedlens.errors import ExplanationError
-from fedlens.explain import METHODS, Context, parameters_of
+from fedlens.explain import METHODS, OF_REFERENCES, Context, parameters_of
 from fedlens.explain.layers import evaluation_mode
 from fedlens.randomness import Purpose, generator
 from fedlens.review.contract import ReviewError
@@ -16,7 +17,26 @@ REFERENCES = 100
 """Validation images that a method compares with, where it compares with any."""
 
 _REFERENCE_STREAM = 2  # a round of Purpose.EXPLAIN, which knows no rounds: a stream of its own
-_QUICK = ("hires-cam", "grad-cam", "gradient", "attention-relevance")
+_FAMILIES: Mapping[str, str] = {
+    "grad-cam": "activation maps",
+    "grad-cam++": "activation maps",
+    "hires-cam": "activation maps",
+    "layer-cam": "activation maps",
+    "gradient": "gradients",
+    "smoothgrad": "gradients",
+    "integrated-gradients": "gradients",
+    "expected-gradients": "gradients",
+    "exact-shapley": "perturbation",
+    "kernel-shap": "perturbation",
+    "lime": "perturbation",
+    "occlusion": "perturbation",
+    "attention-rollout": "attention",
+    "attention-relevance": "attention",
+}
+"""Method -> what it works by. Two of one family agree since they share what they do not see."""
+
+# the first that is of another family than a method is held against its map
+_QUICK = ("integrated-gradients", "gradient", "hires-cam", "grad-cam", "occlusion")
 
 
 class Asking:
@@ -60,22 +80,23 @@ class Asking:
             "references": self._references if method in self._compare else None,
         }
 
-    def about(self, method: str) -> dict[str, Any]:
-        """Return what else the record must hold to make the map again, plain JSON."""
-        if method not in self._compare:
-            return {}
-        positions = self._positions.tolist()
-        seed = self._subject.seed
-        return {"references": {"split": "validation", "seed": seed, "positions": positions}}
+    def on_record(self, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the ``meta`` of an explanation with where its references are, plain JSON."""
+        references = meta["references"]
+        if references is not None:
+            positions, seed = self._positions.tolist(), self._subject.seed
+            where = {"split": "validation", "seed": seed, "positions": positions}
+            references = {**references, **where}
+        return {**meta, "references": references}
 
     def second(self, method: str) -> str | None:
         """Return the method whose map is compared with that of ``method``: a quick one.
 
-        Another class-specific one of those offered if there is one, else one that is not offered.
+        It is of another family, and one of those offered if there is such a one.
         """
         offered = [name for name in _QUICK if name in self.methods]
         for name in dict.fromkeys([*offered, *_QUICK]):
-            if name != method and self._able(name, {}):
+            if _FAMILIES[name] != _FAMILIES.get(method) and self._able(name, {}):
                 return name
         return None
 
@@ -93,4 +114,5 @@ class Asking:
 
 def _compares(method: str) -> bool:
     """Tell whether ``method`` as it is asked here compares with other images."""
-    return METHODS[method].needs_references or "mean" in parameters_of(method).values()
+    values = parameters_of(method).values()
+    return METHODS[method].needs_references or any(name in values for name in OF_REFERENCES)

@@ -93,7 +93,8 @@ class ExplainedAnswer(Predicted):
     )
     map_digest: Digest
     meta: dict[str, Any] = Field(
-        description="Method, version, all parameters, seed, baseline and layer."
+        description="Method, version, all parameters, seed, baseline, layer, range of a pixel, and "
+        "the images that were compared with (null where none were)."
     )
     details: dict[str, float | None]
     degenerate: bool = Field(description="All zero or not finite: not to be painted.")
