@@ -47,6 +47,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return start_run(load_config(overrides=settings), tmp_path_factory.mktemp("e") / "run").path
 
 
+@pytest.fixture(scope="module")
+def hybrid_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the network that offers its attention, trained as little as may be."""
+    settings = (
+        "dataset.name=digits", "dataset.limit=100", "model.name=hybrid", "federation.clients=1",
+        "federation.rounds=1", "federation.workers=1", "local.epochs=1", "partition.scheme=iid",
+    )  # fmt: skip
+    return start_run(load_config(overrides=settings), tmp_path_factory.mktemp("h") / "run").path
+
+
 def parameters(method: str) -> list[str]:
     return [word for text in CHEAP.get(method, []) for word in ("--parameter", text)]
 
@@ -80,11 +90,55 @@ def test_every_method_writes_a_file_of_maps(run: Path, tmp_path: Path, method: s
     assert arrays["target"].tolist() == (predicted if looks else [])
     assert (meta["method"], meta["split"]) == (method, "validation")
     assert meta["explained"] == ("class" if looks else "no class")
-    assert ("references" in meta) == (method == "expected-gradients")
+    assert (meta["references"] is None) == (method != "expected-gradients")
+    assert meta["value_range"] == [0, 1]
     assert ("detail_completeness_gap" in arrays) == METHODS[method].complete
     assert ("looks at no class: its map shows where, not why for this class" in done.stdout) != (
         looks
     )
+
+
+@pytest.mark.parametrize("method", WITH_ATTENTION)
+def test_the_methods_of_attention_explain_a_network_that_offers_it(
+    hybrid_run: Path, tmp_path: Path, method: str
+) -> None:
+    file = tmp_path / "maps.npz"
+    done = fedlens(hybrid_run, "--method", method, "--index", "2:5", "--out", file, "--figure")
+    assert done.returncode == 0, done.stderr
+    arrays, meta = maps_of(file)
+    opened = load_run(hybrid_run)
+    expected = explain(opened.model, opened.dataset.test.images[2:5], method)
+    np.testing.assert_allclose(arrays["maps"], expected.values, rtol=1e-4, atol=1e-8)
+    assert arrays["maps"].any((1, 2)).all() and not arrays["degenerate"].any()
+    looks = method == "attention-relevance"
+    assert arrays["target"].tolist() == (arrays["predicted"].tolist() if looks else [])
+    assert meta["explained"] == ("class" if looks else "no class")
+    assert meta["parameters"]["grid"] == [7, 7] and meta["references"] is None
+    assert ("looks at no class: its map shows where, not why for this class" in done.stdout) != (
+        looks
+    )
+    assert len(list((hybrid_run / "figures").glob(f"*{method}.svg"))) == 1
+
+
+def test_attention_explains_a_contrast_by_relevance_and_not_by_rollout(
+    hybrid_run: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "maps.npz"
+    asked = ["--index", "2:5", "--contrast", "3:8", "--out", file]
+    done = fedlens(hybrid_run, "--method", "attention-relevance", *asked)
+    assert done.returncode == 0, done.stderr
+    arrays, meta = maps_of(file)
+    assert arrays["target"].tolist() == [3, 8] and meta["explained"] == "contrast"
+    opened = load_run(hybrid_run)
+    expected = explain(
+        opened.model, opened.dataset.test.images[2:5], "attention-relevance",
+        contrast=("3", "8"), class_names=opened.class_names,
+    )  # fmt: skip
+    np.testing.assert_allclose(arrays["maps"], expected.values, rtol=1e-4, atol=1e-8)
+    file.unlink()
+    done = fedlens(hybrid_run, "--method", "attention-rollout", *asked)
+    commands.refused(done, "'attention-rollout' looks at no class", "leave out", "contrast")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ending_of_a_file_of_maps_may_be_in_capitals(run: Path, tmp_path: Path) -> None:
@@ -119,7 +173,9 @@ def test_the_maps_are_those_of_explain(run: Path, tmp_path: Path) -> None:
     arrays, meta = maps_of(file)
     np.testing.assert_allclose(arrays["maps"], expected.values, rtol=1e-5, atol=1e-8)
     assert arrays["target"].tolist() == [3, 8] and meta["explained"] == "contrast"
-    assert meta["references"] == {"split": "train", "seed": 42, "positions": chosen.tolist()}
+    where = {"split": "train", "seed": 42, "positions": chosen.tolist()}
+    assert meta["references"] == {**expected.meta["references"], **where}
+    assert meta["references"]["count"] == 100
     assert meta["seed"] == 5
     assert {case["explained_class"] for case in printed["cases"]} == {"3 against 8"}
 
