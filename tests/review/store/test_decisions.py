@@ -44,8 +44,10 @@ def test_a_worked_example(two: Store, clock: Clock) -> None:
     clock.now += 10
     decisions.label_blind(ANNA, 1, 4)
     clock.now += 5
-    decisions.reveal(ANNA, 1, {"method": "grad-cam", "opacity": 0.5})
-    clock.now += 20.25
+    decisions.reveal(ANNA, 1, {"maps": [{"method": "grad-cam"}], "opacity": 0.0})
+    clock.now += 5
+    decisions.reveal(ANNA, 1, {"maps": [{"method": "grad-cam"}], "opacity": 0.5})
+    clock.now += 15.25
     evidence = {"identity": {"weights": "e" * 64}, "logits": [0.5, -1.0]}
     record = decisions.decide(
         ANNA,
@@ -72,6 +74,7 @@ def test_a_worked_example(two: Store, clock: Clock) -> None:
         "source": "test/1",
         "opened": "2026-11-18T11:06:40.000000Z",
         "revealed": "2026-11-18T11:06:55.000000Z",
+        "map_revealed": "2026-11-18T11:07:00.000000Z",
         "labelled_blind": True,
         "blind_label": 4,
         "seconds": 35.25,
@@ -106,7 +109,7 @@ def test_a_worked_example(two: Store, clock: Clock) -> None:
         None,
     )
     kinds = [one.kind for one in decisions.history(1)]
-    assert kinds == ["opened", "labelled-blind", "revealed", "decided"]
+    assert kinds == ["opened", "labelled-blind", "revealed", "revealed", "decided"]
     assert decisions.recent(ANNA) == [record]
     assert two.trail.record(record.sequence) == record
     assert START == 1_795_000_000.0  # which the times above were worked out from

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,15 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(console: Console, people: dict[Role, Person]) -> Iterator[str]:
+def blind_first() -> bool:
+    """Whether people label before they see the answer; a test may say otherwise."""
+    return True
+
+
+@pytest.fixture
+def address(console: Console, people: dict[Role, Person], blind_first: bool) -> Iterator[str]:
     """Serve the console, with twelve cases, on a port of this machine."""
+    console = replace(console, policy=replace(console.policy, blind_first=blind_first))
     by = people[Role.LEAD].actor
     for batch in console.images.cases(console.examiner, first=WORKED + 2):
         console.store.queue.add(batch, by)
@@ -294,3 +302,38 @@ def test_opacity_is_seen_at_once_and_sent_with_the_decision(enter, console: Cons
     page.wait_for_selector('[data-key="u"]')
     record = console.store.trail.record(console.store.queue.get(number).decision)
     assert record.content["displayed"]["opacity"] == 0.0
+
+
+def shown_of(console: Console, number: int) -> list[tuple[str, float]]:
+    """Return of each record that displays something its kind, and how opaque the maps were."""
+    records = [one for one in console.store.decisions.history(number) if "displayed" in one.content]
+    return [(one.kind, one.content["displayed"]["opacity"]) for one in records]
+
+
+@pytest.mark.parametrize("blind_first", [False])
+@pytest.mark.parametrize("key", ["v", "slider", None])
+def test_in_open_mode_the_trail_says_whether_the_map_was_looked_at(
+    enter, console: Console, key: str | None
+):
+    page = enter(Role.REVIEWER)
+    press(page, "n")
+    page.wait_for_selector("#decision")
+    number = number_of(page)
+    if key is not None:
+        with page.expect_response(lambda one: f"/cases/{number}?" in one.url):
+            page.focus("#opacity")
+            press(page, *(["v"] if key == "v" else ["ArrowRight"] * 3))
+    assert shown_of(console, number)[0] == ("revealed", 0.0)
+    press(page, "a", "Enter")
+    page.wait_for_selector('[data-key="u"]')
+    content = console.store.trail.record(console.store.queue.get(number).decision).content
+    if key is None:
+        assert shown_of(console, number) == [("revealed", 0.0), ("decided", 0.0)]
+        assert content["map_revealed"] is None
+        return
+    last = 0.9 if key == "v" else 0.3
+    first, second, *_ = kinds = shown_of(console, number)
+    assert (first[1], second[0], kinds[-1]) == (0.0, "revealed", ("decided", last))
+    assert second[1] > 0
+    assert [kind for kind, _ in kinds].count("revealed") == 2  # told once
+    assert content["revealed"] < content["map_revealed"]

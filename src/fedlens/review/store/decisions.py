@@ -5,8 +5,6 @@ are worked out from the trail, never taken from the page.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -26,7 +24,6 @@ from fedlens.review.contract import (
     check_decision,
 )
 from fedlens.review.store.case_rows import case_from, find_case
-from fedlens.review.store.chain import in_seconds
 from fedlens.review.store.leases import LEASE_SECONDS, renew
 from fedlens.review.store.projection import decision_row
 from fedlens.review.store.rights import may_lead, must_work
@@ -43,35 +40,7 @@ from fedlens.review.store.trail import (
     Trail,
     record_from,
 )
-
-_STEPS = (OPENED, LABELLED_BLIND, REVEALED)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a person has done with a case since it was last decided by them or given back by undoing.
-
-    Attributes:
-        opened: when they opened it first, as in records; None where they did not.
-        blind: class number that they said blind, or None; ``labelled`` says whether they did.
-        labelled: they said something blind.
-        revealed: when the prediction was first shown to them, in this work or before; or None.
-        times: of all of their records, in order, seconds since 1970.
-    """
-
-    opened: str | None = None
-    blind: int | None = None
-    labelled: bool = False
-    revealed: str | None = None
-    times: tuple[float, ...] = ()
-
-    def seconds(self, now: float) -> float | None:
-        """Return the seconds on task until ``now``; a pause counts for at most a lease's half hour."""
-        if not self.times:
-            return None
-        steps = (*self.times, now)
-        gaps = (later - earlier for earlier, later in pairwise(steps))
-        return round(sum(min(max(gap, 0.0), LEASE_SECONDS) for gap in gaps), 3)
+from fedlens.review.store.work import Work, work_of
 
 
 class Decisions:
@@ -114,7 +83,7 @@ class Decisions:
             classes = len(case_from(row).probabilities)
             if label is not None and not 0 <= label < classes:
                 raise ReviewError(f"There is no class {label}, expected 0 to {classes - 1}.")
-            done = self._work(connection, actor, case)
+            done = work_of(connection, actor, case)
             if done.revealed is not None:
                 raise ConflictError(
                     f"The prediction for case {case} was shown to you already, so that a label is no "
@@ -153,7 +122,7 @@ class Decisions:
             row = find_case(connection, decision.case)
             case = case_from(row)
             check_decision(decision, case.predicted, len(case.probabilities))
-            done = self._work(connection, actor, case.number)
+            done = work_of(connection, actor, case.number)
             _must_be_theirs(case, actor, done)
             content = _content(decision, case, done, self.trail.clock())
             record = self.trail.append(connection, DECIDED, actor, content, case.number)
@@ -254,7 +223,7 @@ class Decisions:
     def work(self, actor: Actor, case: int) -> Work:
         """Return what a person has done with a case since it was last decided by them."""
         with self.database.read() as connection:
-            return self._work(connection, actor, case)
+            return work_of(connection, actor, case)
 
     def history(self, case: int) -> list[Record]:
         """Return all records about a case, the oldest first."""
@@ -285,32 +254,6 @@ class Decisions:
 
         return self.database.write(work)
 
-    def _work(self, connection: Connection, actor: Actor, case: int) -> Work:
-        query = (
-            select(*RECORD_COLUMNS)
-            .where(
-                RECORDS.c.case == case,
-                RECORDS.c.kind.in_((*_STEPS, DECIDED, UNDONE)),
-            )
-            .order_by(RECORDS.c.sequence)
-        )
-        opened = revealed = None
-        blind: int | None = None
-        labelled = False
-        times: list[float] = []
-        for row in connection.execute(query):
-            if row.kind == UNDONE or (row.kind == DECIDED and row.actor == actor.name):
-                opened, times = None, []
-            elif row.actor == actor.name and row.kind in _STEPS:
-                times.append(in_seconds(row.time))
-                if row.kind == OPENED:
-                    opened = opened or row.time
-                elif row.kind == REVEALED:
-                    revealed = revealed or row.time
-                else:
-                    blind, labelled = record_from(row).content.get("label"), True
-        return Work(opened, blind, labelled, revealed, tuple(times))
-
 
 def _content(decision: Decision, case: Case, done: Work, now: float) -> dict[str, Any]:
     return {
@@ -325,6 +268,7 @@ def _content(decision: Decision, case: Case, done: Work, now: float) -> dict[str
         "source": case.source,
         "opened": done.opened,
         "revealed": done.revealed,
+        "map_revealed": done.map_revealed,
         "labelled_blind": done.labelled,
         "blind_label": done.blind,
         "seconds": done.seconds(now),

@@ -2,6 +2,7 @@
 
 from fedlens.review.contract import Case, Person, Record, Role
 from fedlens.review.store import trail
+from fedlens.review.store.work import maps_are_on
 from fedlens.review.web.console import Console
 from fedlens.review.web.pages import words
 from fedlens.review.web.pages.after import decided_words
@@ -88,7 +89,11 @@ def _maps_in_words(content: object) -> str:
     shown = content.get("displayed", {}) if isinstance(content, dict) else {}
     maps = shown.get("maps", []) if isinstance(shown, dict) else []
     names = [str(one.get("method", "")) for one in maps if isinstance(one, dict)]
-    return f" with {' and '.join(names)}" if names else ""
+    if not names:
+        return ""
+    if maps_are_on(shown):
+        return f" with {' and '.join(names)}"
+    return f", with the maps of {' and '.join(names)} off"
 
 
 def _short(text: str) -> str:

@@ -15,7 +15,7 @@ from fedlens.errors import FedlensError
 from fedlens.explain import METHODS, Contrast
 from fedlens.review.contract import Case, NotAllowedError, Person, Role, State
 from fedlens.review.model.neighbours import Neighbour, Neighbours
-from fedlens.review.store.decisions import Work
+from fedlens.review.store.work import Work, maps_are_on
 from fedlens.review.web.console import Console
 from fedlens.review.web.pages.asked import Asked
 
@@ -206,11 +206,14 @@ def displayed(
 
 
 def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two displays show the same maps of the same question, at any opacity."""
+    """Return whether two displays show the same maps of the same question.
+
+    How opaque they are does not matter, but whether they can be seen at all does.
+    """
 
     def what(shown: Mapping[str, Any]) -> object:
         maps = shown.get("maps", [])
         found = [(each.get("method"), each.get("map")) for each in maps]
-        return found, shown.get("contrast"), shown.get("neighbours")
+        return found, maps_are_on(shown), shown.get("contrast"), shown.get("neighbours")
 
     return what(one) == what(other)

@@ -106,7 +106,7 @@
     opener.addEventListener("click", () => document.getElementById(opener.dataset.opens).showModal());
   }
 
-  // The opacity of the map: shown at once, and sent with the decision
+  // The opacity of the map: shown at once, told at the first rise, and sent with the decision
 
   document.addEventListener("input", (event) => {
     if (!event.target.matches("[data-opacity]")) return;
@@ -120,7 +120,25 @@
       else shown.textContent = `${percent} %`;
     }
     for (const note of all("[data-maps-off]")) note.hidden = percent > 0;
+    if (percent > 0) tellOfMaps(event.target);
   });
+
+  // The console must know that maps which waited are looked at now: it shows the page once more, which
+  // leaves the record. A slider that was above 0 when the page came needs no telling. What is lost
+  // here, the decision still says.
+  async function tellOfMaps(slider) {
+    if (Number(slider.defaultValue) > 0 || slider.dataset.told || !slider.form) return;
+    slider.dataset.told = "yes";
+    const query = new URLSearchParams(new FormData(slider.form));
+    const address = `${slider.form.getAttribute("action")}?${query}`;
+    try {
+      const answer = await fetch(address, { credentials: "same-origin", redirect: "error", keepalive: true });
+      await answer.text();
+      if (!answer.ok) throw new Error(String(answer.status));
+    } catch {
+      delete slider.dataset.told; // the next time that it rises, then
+    }
+  }
 
   document.addEventListener("click", (event) => {
     const slider = event.target.closest("[data-toggle-map]") && find("[data-opacity]");
