@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +15,7 @@ from fedlens.report.explanation_reading import CONTROLS, Estimate
 from fedlens.report.study_figures import series_style
 from fedlens.report.style import (
     BLUE,
+    COUNTS,
     GREEN,
     HALF,
     INK,
@@ -24,7 +26,9 @@ from fedlens.report.style import (
     drawing,
     new_figure,
     shown,
+    text_on,
 )
+from fedlens.report.wording import decimal
 
 _LOOKS = ((BLUE, "o", BLUE), (VERMILION, "s", PAPER), (GREEN, "^", GREEN))
 _LINE = 22  # units of a row
@@ -246,6 +250,45 @@ def budgets_figure(
     return figure
 
 
+@drawing()
+def matrix_figure(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> Figure:
+    """Return a square of cells, a row and a column each method, with a correlation in each.
+
+    The darker the higher, by one scale for all networks; none or less than none is the lightest,
+    and has its number. Nothing stands on the diagonal, nor where nothing is known.
+
+    Args:
+        names: of the methods, in order; controls are in italics.
+        values: (row, column) -> correlation, NaN where unknown.
+    """
+    cell, label = 34, 6.2 * max(len(method_name(name)) for name in names)
+    table = np.array(
+        [[math.nan if row == col else values[row, col] for col in names] for row in names]
+    )
+    figure = _roomy(label + 40 + cell * len(names), 0.75 * label + 30 + 0.8 * cell * len(names))
+    axes = figure.add_subplot()
+    axes.pcolormesh(
+        np.ma.masked_invalid(table), cmap=COUNTS, vmin=0, vmax=1, edgecolors=PAPER, lw=1.0
+    )
+    for row, column in np.argwhere(np.isfinite(table)):
+        value = float(table[row, column])
+        axes.text(
+            column + 0.5, row + 0.5, decimal(value, 2),
+            ha="center", va="center", fontsize=10, color=text_on(COUNTS(max(0.0, value))),
+        )  # fmt: skip
+    _named_rows(axes, names, cells=True)
+    axes.set_xticks(
+        np.arange(len(names)) + 0.5, [method_name(name) for name in names], fontsize=10.5
+    )
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    for tick, name in zip(axes.get_xticklabels(), names, strict=True):
+        tick.set(rotation=45, ha="left", rotation_mode="anchor")
+        if name in CONTROLS:
+            tick.set(fontstyle="italic", color=MUTED)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def _roomy(width: float, height: float) -> Figure:
     """Return a figure with room for the page's font, which may be wider than Matplotlib's."""
     figure = new_figure(width, height)
@@ -257,18 +300,23 @@ def _short(names: Collection[str]) -> bool:
     return all(len(name) <= _LONG for name in names)
 
 
-def _named_rows(axes: Axes, names: Sequence[str]) -> None:
+def _named_rows(axes: Axes, names: Sequence[str], *, cells: bool = False) -> None:
+    """Write the names at the left: each at a line of its own, or, of ``cells``, at their middle."""
     labels = [method_name(name) for name in names]
-    broken = [label if len(label) <= _LONG else label.replace(" (", "\n(") for label in labels]
-    axes.set_yticks(range(len(names)), broken, fontsize=10.5)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    if cells:
+        axes.set_yticks(np.arange(len(names)) + 0.5, labels, fontsize=10.5)
+        axes.set_ylim(len(names), 0)
+    else:
+        broken = [label if len(label) <= _LONG else label.replace(" (", "\n(") for label in labels]
+        axes.set_yticks(range(len(names)), broken, fontsize=10.5)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        for place in range(len(names)):
+            axes.axhline(place, color=RULE, lw=0.6, zorder=0)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         if name in CONTROLS:
             label.set_fontstyle("italic")
             label.set_color(MUTED)
         label.set_linespacing(0.9)
-    for place in range(len(names)):
-        axes.axhline(place, color=RULE, lw=0.6, zorder=0)
 
 
 def _values(axes: Axes, axis: str) -> None:

@@ -38,6 +38,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def lowered(text: str) -> str:
+    """Return a sentence as it goes on after a colon: with a small letter in front."""
+    return text[:1].lower() + text[1:]
+
+
 def images_text(number_of: int) -> str:
     """Return ``1,200 images``."""
     return f"{number_of:,} {'image' if number_of == 1 else 'images'}"

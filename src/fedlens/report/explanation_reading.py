@@ -11,7 +11,6 @@ CONTROLS = (
     "edges",
     "random",
 )  # know nothing of the decision: what is no better than they is worthless
-BEST = 3  # methods that are asked which part of a garment matters
 
 Content = Mapping[str, Any]
 
@@ -168,93 +167,6 @@ def leader(content: Content, measure: Content) -> str | None:
     (_, key, best), (_, _, second) = found[:2]
     ahead = best.over(second.mean) if sign > 0 else best.under(second.mean)
     return key if ahead else None
-
-
-@dataclass(frozen=True)
-class Direction:
-    """Which part of a garment one direction of the confusion rests on.
-
-    Attributes:
-        group: name of the mistakes.
-        true: class of the images.
-        images: how many.
-        methods: those that are asked, the best-ranked that look at the class.
-        tops: of each method, the part with its largest lift among those surely above 0, or None.
-        part: the part that all of them name, or None.
-        lifts: of each method, the lift of that part.
-        predicted: class of the answer.
-        right: the same in the right answers of the class of the answer, which are asked the same
-            question; empty where there are none.
-    """
-
-    group: str
-    true: str
-    predicted: str
-    images: int
-    methods: tuple[str, ...]
-    tops: tuple[str | None, ...]
-    part: str | None
-    lifts: tuple[Estimate, ...]
-    right: tuple[Estimate, ...]
-
-
-def directions(content: Content) -> list[Direction]:
-    """Return of each direction of the confusion what the best-ranked methods say."""
-    regions = content.get("regions")
-    if not regions:
-        return []
-    names = list(regions["names"])
-    lifts = {
-        table["group"]: {
-            key: dict(zip(names, map(estimate, values), strict=True))
-            for key, values in table["lift"].items()
-        }
-        for table in regions["tables"]
-    }
-    methods = tuple(asked(content))
-    found = []
-    for group in content["groups"]:
-        if group["right"]:
-            continue
-        mine = [lifts[group["name"]][key] for key in methods]
-        tops = tuple(_top(lift) for lift in mine)
-        part = tops[0] if tops and len(set(tops)) == 1 else None
-        right = next(
-            (
-                other
-                for other in content["groups"]
-                if other["right"] and other["true"] == group["predicted"]
-            ),
-            None,
-        )
-        beside = () if part is None or right is None else tuple(
-            lifts[right["name"]][key][part] for key in methods
-        )  # fmt: skip
-        found.append(
-            Direction(
-                group=group["name"],
-                true=group["true"],
-                predicted=group["predicted"],
-                images=group["images"],
-                methods=methods,
-                tops=tops,
-                part=part,
-                lifts=() if part is None else tuple(lift[part] for lift in mine),
-                right=beside,
-            )
-        )
-    return found
-
-
-def asked(content: Content) -> list[str]:
-    """Return the best-ranked methods that look at the class, at most three."""
-    fit = [p.key for p in standing(content) if p.class_specific and not p.control]
-    return fit[:BEST]
-
-
-def _top(lift: Mapping[str, Estimate]) -> str | None:
-    sure = [part for part, value in lift.items() if value.over(0)]
-    return max(sure, key=lambda part: lift[part].mean, default=None)
 
 
 def alike(content: Content, role: str, what: str = "spearman") -> dict[str, Estimate]:

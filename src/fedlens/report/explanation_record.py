@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 from fedlens.files import without_nan
+from fedlens.report.explanation_agreement import agreement
 from fedlens.report.explanation_content import ExplanationStudy
 from fedlens.report.explanation_reading import Content, answered, standing
 
@@ -36,6 +37,19 @@ def table_csv(study: ExplanationStudy) -> str:
     return text.getvalue()
 
 
+def _of_the_network(content: Content) -> list[tuple[str, Any]]:
+    """Return what is to be said of a judged network and not of a method: measure and figure."""
+    found = [("concordance", content["ranking"]["concordance"])]
+    groups = [group["name"] for group in content["groups"]]
+    seen, regions = content.get("seen"), content.get("regions") or {}
+    if seen:
+        found.append(("unseen", seen["blind"]))
+        found += [(f"unseen/{g}/light", s) for g, s in zip(groups, seen["light"], strict=True)]
+    for group, shares in zip(groups, regions.get("unseen") or (), strict=False):
+        found += [(f"unseen/{group}/{p}", s) for p, s in zip(regions["names"], shares, strict=True)]
+    return found
+
+
 def _figures(study: ExplanationStudy) -> list[list[Any]]:
     rows: list[list[Any]] = []
 
@@ -56,6 +70,16 @@ def _figures(study: ExplanationStudy) -> list[list[Any]]:
             for key, values in table["lift"].items():
                 for part, raw in zip(regions["names"], values, strict=True):
                     add(model, key, f"lift/{table['group']}/{part}", raw)
+        for entry in regions.get("differences") or []:
+            pair = f"{entry['first']} less {entry['second']}"
+            for key, values in entry["values"].items():
+                for part, raw in zip(regions["names"], values, strict=True):
+                    add(model, key, f"difference/{pair}/{part}", raw)
+        maps = agreement(content)
+        for (key, other), value in maps.pairs().items() if maps else ():
+            add(model, key, f"agreement/{other}", {"mean": value})
+        for what, figure in _of_the_network(content):
+            add(model, "", what, {"mean": figure})
     for model, content in answered(study, "known").items():
         for role in ("shapes", "shortcut"):
             for key, row in content.get(role, {}).get("rows", {}).items():

@@ -3,23 +3,30 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fedlens.report.explanation_agreement import (
+    agreement,
+    agreement_words,
+    concordance_words,
+)
+from fedlens.report.explanation_blind import HATCHED, Blind, blind_of, blind_words
 from fedlens.report.explanation_content import ExplanationStudy, Finding
-from fedlens.report.explanation_figures import Dots, bars_figure, dots_figure
-from fedlens.report.explanation_maps import PictureRow, grey, painted, pictures_figure
-from fedlens.report.explanation_naming import capital, method_name, methods_named, ranged
+from fedlens.report.explanation_figures import Dots, bars_figure, dots_figure, matrix_figure
+from fedlens.report.explanation_maps import PictureRow, Pixels, grey, painted, pictures_figure
+from fedlens.report.explanation_naming import capital, lowered, method_name, methods_named, ranged
+from fedlens.report.explanation_part_words import difference_words
+from fedlens.report.explanation_parts import asked, differences, selects
 from fedlens.report.explanation_reading import (
     CONTROLS,
     Content,
     answered,
-    asked,
     classless,
     estimate,
     ordered,
     standing,
 )
-from fedlens.report.explanation_tables import judged_table, region_table
+from fedlens.report.explanation_tables import difference_table, judged_table, region_table
 from fedlens.report.page import Chart, Drawer, Item, Section
-from fedlens.report.wording import count, decimal, listing, percent, whole
+from fedlens.report.wording import count, listing, percent, whole
 
 MOST_MAPS = 5  # methods in the figure of the average maps
 FEW_RIGHT = 1  # right answers of each class in the gallery
@@ -32,24 +39,34 @@ def judged_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
         return None
     tables: list[list[Item]] = [[judged_table(model, content)] for model, content in found.items()]
     charts = [_ranks(model, content, drawer) for model, content in found.items()]
+    matrices = [_matrix(model, content, drawer) for model, content in found.items()]
     return Section(
         "methods",
         "Every method by every measure",
-        [_concordance(model, content) for model, content in found.items()],
-        [*tables, *in_pairs(charts)],
+        [f"{model}: {lowered(_agreeing(content))}" for model, content in found.items()],
+        [*tables, *in_pairs(charts), *([chart] for chart in matrices if chart is not None)],
     )
 
 
-def _concordance(model: str, content: Content) -> str:
-    ranking = content["ranking"]
-    number = len(ranking["measures"])
-    agree = ranking["concordance"]
-    if agree is None:
-        return f"{model}: the order of the methods cannot be compared over the measures."
-    return (
-        f"{model}: the {count(number, 'ranked measure')} agree on the order of the methods with a "
-        f"Kendall's W of {decimal(agree, 2)} (1: one order; about {decimal(1 / number, 2)}: "
-        "nothing in common)."
+def _agreeing(content: Content) -> str:
+    """Return how far the measures agree on the order, and the methods on their maps."""
+    found = agreement(content)
+    return " ".join([concordance_words(content), *([agreement_words(found)] if found else [])])
+
+
+def _matrix(model: str, content: Content, drawer: Drawer) -> Chart | None:
+    found = agreement(content)
+    if found is None:
+        return None
+    return drawer.chart(
+        f"agreement-{model}",
+        matrix_figure(found.methods, found.values),
+        f"{model}: how alike the maps of each two methods are, the mean rank correlation over the "
+        "images on the pixels that the network sees; the darker the more alike. The best-ranked "
+        "method first, the controls last.",
+        f"{model}: mean rank correlation of the maps of {count(len(found.methods), 'method')}, "
+        f"each two. {agreement_words(found)} All figures are in table.csv.",
+        least=110 + 34 * len(found.methods),
     )
 
 
@@ -69,7 +86,7 @@ def _ranks(model: str, content: Content, drawer: Drawer) -> Chart:
         ),
         f"{model}: mean rank over the measures, with the 95 % interval over resampled images. "
         "Kept: the share of the resamples in which the method keeps its place. Controls are hollow, "
-        "in italics.",
+        f"in italics. {concordance_words(content)}",
         f"{model}: mean ranks. {said}.",
     )
 
@@ -77,14 +94,19 @@ def _ranks(model: str, content: Content, drawer: Drawer) -> Chart:
 def regions_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
     """Return which parts of a garment the evidence lies on, with the average maps."""
     rows: list[list[Item]] = []
+    said = []
     for model, finding in _judged(study):
         content = finding.content
         if not content.get("regions"):
             continue
+        blind, apart = blind_of(content), differences(content)
+        said += [blind_words(model, blind)] if blind else []
+        said += [f"{model}: {difference_words(apart)}"] if apart else []
         rows.append([_mean_maps(model, finding, drawer)])
         wrong = [group for group in content["groups"] if not group["right"]]
         rows += in_pairs([_lifts(model, content, group, drawer) for group in wrong])
         rows += [[region_table(model, content, group)] for group in wrong]
+        rows += [[difference_table(model, apart)]] if any(p.values for p in apart) else []
     if not rows:
         return None
     return Section(
@@ -93,6 +115,7 @@ def regions_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
         (
             "The question is always why the answer and not the other class of the pair: for a "
             "mistake, why the predicted class and not the true one.",
+            *said,
         ),
         rows,
     )
@@ -100,23 +123,34 @@ def regions_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
 
 def _mean_maps(model: str, finding: Finding, drawer: Drawer) -> Chart:
     content, arrays = finding.content, finding.arrays
+    blind = blind_of(content)
     keys = [p.key for p in standing(content) if not p.control][:MOST_MAPS]
     rows = []
     for group in content["groups"]:
         name = group["name"]
         image = arrays[f"mean-image/{name}"]
         maps = [painted(arrays[f"mean-map/{name}/{key}"]) for key in keys]
-        rows.append(PictureRow(_label(group), [grey(image), *maps]))
+        rows.append(PictureRow(_label(group), _marked(blind, grey(image), maps)))
     return drawer.chart(
         f"mean-maps-{model}",
         pictures_figure(["image", *map(method_name, keys)], rows),
         f"{model}: the mean image and the mean map of each group, by the "
         f"{count(len(keys), 'best-ranked method')}. Each map is scaled to its own strongest pixel "
-        "before the mean, and the mean again; vermilion speaks for the answer, blue against it.",
+        "before the mean, and the mean again; vermilion speaks for the answer, blue against it."
+        + (HATCHED if blind else ""),
         f"{model}: mean maps of {listing([group['name'] for group in content['groups']])} by "
         f"{methods_named(keys)}. The tables below give the same by part.",
         least=460,
     )
+
+
+def _marked(
+    blind: Blind | None, image: Pixels, maps: Sequence[Pixels | None]
+) -> list[Pixels | None]:
+    """Return an image and its maps in a row, with what the network does not see marked on each."""
+    if blind is None:
+        return [image, *maps]
+    return [blind.on_image(image), *map(blind.on_map, maps)]
 
 
 def _label(group: Content) -> list[str]:
@@ -130,6 +164,7 @@ def _lifts(model: str, content: Content, group: Content, drawer: Drawer) -> Char
     regions = content["regions"]
     table = next(t for t in regions["tables"] if t["group"] == group["name"])
     keys = asked(content)
+    who = "may be asked about parts" if selects(content) else "look at the class"
     series = [
         Dots(
             method_name(key),
@@ -146,7 +181,7 @@ def _lifts(model: str, content: Content, group: Content, drawer: Drawer) -> Char
         f"lift-{model}-{content['groups'].index(group)}",
         dots_figure(regions["names"], series, axis="share less area (points)", line=0.0, scale=100),
         f"{model}, {group['name']}: how much more of the positive evidence lies on each part than "
-        "its area, with the 95 % interval, by the best-ranked methods that look at the class.",
+        f"its area, with the 95 % interval, by the best-ranked methods that {who}.",
         f"{model}, {group['name']}: lift by part in points. {said}.",
     )
 
@@ -154,8 +189,12 @@ def _lifts(model: str, content: Content, group: Content, drawer: Drawer) -> Char
 def gallery_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
     """Return the maps of all methods on a few images of each direction."""
     rows: list[list[Item]] = []
+    note = []
     for model, finding in _judged(study):
         content, arrays = finding.content, finding.arrays
+        blind = blind_of(content)
+        if blind and not content.get("regions"):  # else it stands with the parts
+            note.append(blind_words(model, blind))
         keys = ordered(study, model, [row["key"] for row in content["rows"]])
         pictures = []
         for group in content["groups"]:
@@ -166,7 +205,7 @@ def gallery_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
                     painted(arrays[f"maps/{group['name']}/{key}"][place], image) for key in keys
                 ]
                 label = _label(group)[:2] if place == 0 else []
-                pictures.append(PictureRow(label, [grey(image), *maps]))
+                pictures.append(PictureRow(label, _marked(blind, grey(image), maps)))
         columns = ["image", *map(method_name, keys)]
         rows.append(
             [
@@ -176,7 +215,8 @@ def gallery_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
                     f"{model}: the first images of each group by all methods, the best-ranked "
                     "first and the controls last. Each map is scaled to its own strongest pixel; "
                     "vermilion speaks for the answer, blue against it; the grey line is the "
-                    "garment's outline. 'No map': it is zero everywhere or not finite.",
+                    "garment's outline. 'No map': it is zero everywhere or not finite."
+                    + (HATCHED if blind else ""),
                     f"{model}: maps of {listing([g['name'] for g in content['groups']])} by "
                     f"{methods_named(keys)}.",
                     least=110 + 46 * len(columns),
@@ -185,15 +225,12 @@ def gallery_section(study: ExplanationStudy, drawer: Drawer) -> Section | None:
         )
     if not rows:
         return None
-    blind = [key for key in classless(study) if key not in CONTROLS]
-    note = (
-        (
-            f"{capital(methods_named(blind))} and the controls look at no class: their maps are "
-            "the same whichever class is asked about.",
+    about_none = [key for key in classless(study) if key not in CONTROLS]
+    if about_none:
+        note.append(
+            f"{capital(methods_named(about_none))} and the controls look at no class: their maps "
+            "are the same whichever class is asked about."
         )
-        if blind
-        else ()
-    )
     return Section("gallery", "The methods side by side", note, rows)
 
 

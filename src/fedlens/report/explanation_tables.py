@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from fedlens.report.explanation_blind import unseen_cells
 from fedlens.report.explanation_content import ExplanationStudy
 from fedlens.report.explanation_naming import method_name
+from fedlens.report.explanation_parts import Difference, asked
 from fedlens.report.explanation_reading import (
     CONTROLS,
     Content,
     Estimate,
     alike,
-    asked,
     estimate,
     figure_of,
     leader,
@@ -107,6 +108,9 @@ def region_table(model: str, content: Content, group: Content) -> Table:
     keys = [p.key for p in standing(content)]
     keys.sort(key=lambda key: key in CONTROLS)
     body: list[list[str]] = [["area of the part", *(percent(a, 1) for a in mine["areas"])]]
+    unseen = unseen_cells(content, content["groups"].index(group))
+    if unseen is not None:
+        body.append(["not seen", *unseen])
     body += [[row_name(key), *_parts(mine, key)] for key in keys]
     right = next((g for g in content["groups"] if g["right"] and g["true"] == group["true"]), None)
     if right is not None:
@@ -117,7 +121,8 @@ def region_table(model: str, content: Content, group: Content) -> Table:
     return Table(
         f"{model}, {group['name']} ({whole(group['images'])} images): mean share of positive "
         "evidence on each part; under it the lift, which is the share less the part's area, in "
-        "points with its 95 % interval. The last rows: the same for right answers of the class.",
+        "points with its 95 % interval. The last rows: the same for right answers of the class."
+        + ("" if unseen is None else " Not seen: share of the part that the network does not see."),
         ("Method", *regions["names"]),
         body,
         stacked=True,
@@ -138,6 +143,38 @@ def _parts(table: Content, key: str) -> list[str]:
 
 def _points(value: float) -> str:
     return decimal(100 * value, 1)
+
+
+def difference_table(model: str, found: Sequence[Difference]) -> Table:
+    """Return how groups differ by part, a row for each pair of groups and method that is asked."""
+    return Table(
+        f"{model}: share of the positive evidence on each part in the first group less that in the "
+        "second, in points; under it the 95 % interval, both groups resampled. Bold: the interval "
+        "excludes 0. By the methods that are asked which part decides.",
+        ("First less second", "Method", *found[0].parts),
+        [
+            [
+                f"{pair.first} less {pair.second}",
+                method_name(key),
+                *(_difference(values[part]) for part in pair.parts),
+            ]
+            for pair in found
+            for key, values in pair.values.items()
+        ],
+        words=(1,),
+        stacked=True,
+    )
+
+
+def _difference(figure: Estimate) -> str:
+    if not figure.known:
+        return NONE
+    mean = signed(100 * figure.mean, 1)
+    if not figure.low <= figure.high:
+        return mean
+    ends = f"{_points(figure.low)} to {_points(figure.high)}"
+    sure = figure.over(0) or figure.under(0)
+    return Markup("<b>{}</b>\n{}").format(mean, ends) if sure else f"{mean}\n{ends}"
 
 
 def federation_table(study: ExplanationStudy, model: str, content: Content) -> Table:

@@ -1,8 +1,9 @@
 """The answers of the study of explanations, in words that follow from its findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedlens.report.explanation_agreement import concordance_words
 from fedlens.report.explanation_change_words import (
     cheat_words,
     federation_words,
@@ -13,22 +14,21 @@ from fedlens.report.explanation_content import ExplanationStudy
 from fedlens.report.explanation_naming import (
     capital,
     images_text,
-    lifted,
     method_name,
     methods_named,
     ranged,
     some_of,
 )
+from fedlens.report.explanation_part_words import direction_words, left_out_words
+from fedlens.report.explanation_parts import directions
 from fedlens.report.explanation_reading import (
     Content,
-    Direction,
     Place,
     answered,
-    directions,
     seed_spread,
     standing,
 )
-from fedlens.report.wording import listing, signed
+from fedlens.report.wording import listing
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,13 @@ def answers(study: ExplanationStudy) -> list[Answer]:
         Answer("Which methods are best", [Said(m, _best(c)) for m, c in judged.items()]),
         Answer(
             "What the confusion rests on",
-            [Said(f"{m}, {d.group} ({images_text(d.images)})", _direction(d)) for m, d in found],
+            [
+                *(
+                    Said(f"{m}, {d.group} ({images_text(d.images)})", direction_words(d))
+                    for m, d in found
+                ),
+                *_left_out(judged),
+            ],
         ),
         Answer(
             "Do explanations survive federation",
@@ -84,7 +90,7 @@ def _best(content: Content) -> str:
     best, others = methods[0], methods[1:]
     said = (
         f"{method_name(best.key)} ranks best, with a mean rank of {ranged(best.rank, 1)} of "
-        f"{len(places)}."
+        f"{len(places)}. {concordance_words(content)}"
     )
     near = [place for place in others if not place.rank.over(best.rank.high)]
     if near:
@@ -99,6 +105,15 @@ def _best(content: Content) -> str:
             f"{ranged(others[0].rank, 1)}."
         )
     return f"{said} {_against_controls(places, methods)}".strip()
+
+
+def _left_out(judged: Mapping[str, Content]) -> list[Said]:
+    """Return who was not asked about parts; networks of which the same is to be said together."""
+    same: dict[str, list[str]] = {}
+    for model, content in judged.items():
+        if content.get("regions") and (text := left_out_words(content)):
+            same.setdefault(text, []).append(model)
+    return [Said(", ".join(models), text) for text, models in same.items()]
 
 
 def _against_controls(places: Sequence[Place], methods: Sequence[Place]) -> str:
@@ -130,40 +145,3 @@ def _with_ranks(places: Sequence[Place]) -> str:
 
 def _and_more(places: Sequence[Place], shown: int) -> str:
     return f" and {len(places) - shown} more" if len(places) > shown else ""
-
-
-def _direction(found: Direction) -> str:
-    if not found.methods:
-        return "no method that looks at the class was judged."
-    who = methods_named(found.methods)
-    if found.part is None:
-        if not any(found.tops):
-            return f"no part surely has more of the evidence than its area by {who}."
-        each = listing(
-            [
-                f"{method_name(key)} {'names no part surely' if top is None else f'names the {top}'}"
-                for key, top in zip(found.methods, found.tops, strict=True)
-            ]
-        )
-        return f"the methods do not agree: {each}."
-    put = ("puts", "both put")[len(found.methods) - 1] if len(found.methods) < 3 else "all put"
-    said = (
-        f"the {found.part}. {capital(who)} {put} more of their positive evidence there than its "
-        f"area: {listing([lifted(lift) for lift in found.lifts])} points."
-    )
-    if not found.right:
-        return f"{said} There are no right answers of the class {found.predicted} to compare with."
-    in_right = listing([signed(100 * lift.mean, 0) for lift in found.right])
-    pairs = list(zip(found.lifts, found.right, strict=True))
-    less = sum(wrong.over(right.high) for wrong, right in pairs)
-    more = sum(wrong.under(right.low) for wrong, right in pairs)
-    if less == len(pairs):
-        verdict = "less by more than the intervals: the mistakes lean on it more"
-    elif more == len(pairs):
-        verdict = "more by more than the intervals: the mistakes lean on it less"
-    else:
-        verdict = "for not all of them a clear difference"
-    return (
-        f"{said} In right answers of the class {found.predicted}, asked the same, it is {in_right} "
-        f"points, {verdict}."
-    )

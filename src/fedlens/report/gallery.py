@@ -201,6 +201,19 @@ def hatching() -> Pixels:
     return _bytes(_hatch(np.zeros((30, 60, 3)), np.ones((30, 60), dtype=bool)))
 
 
+def blind_marked(pixels: Pixels, blind_area: Mask, *, hatched: bool = True) -> Pixels:
+    """Return an enlarged picture with the part that the network cannot see marked.
+
+    Args:
+        pixels: uint8 (n H, n W, 3), each pixel of the image enlarged n times.
+        blind_area: bool (H, W), True where the network cannot see: outlined.
+        hatched: hatch it too, as on maps; on the image itself one wants to see what lies there.
+    """
+    blind = _enlarge(blind_area, pixels.shape[0] // blind_area.shape[0])
+    layer = pixels / 255.0
+    return _bytes(_outline(_hatch(layer, blind) if hatched else layer, blind))
+
+
 def panel(axes: Axes, pixels: Pixels | None, empty: str = NO_EVIDENCE_LINES) -> None:
     """Draw a picture without axes, or an empty frame that says ``empty`` where there is none."""
     if pixels is not None:
