@@ -247,7 +247,8 @@ def test_what_is_not_seen_in_words() -> None:
     assert blind_words("one", blind).replace("\u00a0", " ") == (
         "one does not see rows 22–27 and columns 0–2, 23–27 of the 28 × 28 pixels (counted from 0): "
         f"43.9 % of the pixels, and of the images' light 12.5 % ({WRONG}) and 6.2 % ({RIGHT}). "
-        "Evidence there can only be zero, whatever lies there."
+        "Evidence there can only be zero: what a coarse map or a control paints there all the same is "
+        "none."
     )
     every = {"box": [0, 0, 28, 28], "height": 28, "width": 28, "blind": 0.0, "light": [0.0, 0.0]}
     assert blind_of({**content, "seen": every}) is None

@@ -13,8 +13,8 @@ from fedlens.report.wording import listing, percent
 Pixels = npt.NDArray[np.uint8]
 
 HATCHED = (
-    " Hatched (on the images outlined): what the network does not see; evidence there can only be "
-    "zero."
+    " Hatched (on the images outlined): what the network does not see; what a map paints there is no "
+    "evidence."
 )
 
 
@@ -66,7 +66,8 @@ def blind_words(model: str, blind: Blind) -> str:
     return (
         f"{model} does not see {listing(parts)} of the {height} × {width} pixels (counted from 0): "
         f"{percent(blind.share, 1)} of the pixels, and of the images' light {listing(each)}. "
-        "Evidence there can only be zero, whatever lies there."
+        "Evidence there can only be zero: what a coarse map or a control paints there all the same is "
+        "none."
     )
 
 
