@@ -20,6 +20,8 @@ from fedlens.review.contract import (
     State,
 )
 from fedlens.review.store import Store
+from fedlens.review.store.exports import jsonl
+from fedlens.review.store.retention import prune
 from fedlens.review.store.tables import DECISIONS
 from fedlens.review.store.trail import PREDICTED
 from reviewing import ANNA, AUDITOR, BEN, LEAD, START, Clock, new_case
@@ -155,6 +157,31 @@ def test_a_label_is_blind_only_before_the_reveal(two: Store) -> None:
     assert work.labelled
     assert work.blind is None
     assert two.decisions.label_blind(BEN, 1, 3).content == {"label": 3}  # not shown to Ben
+
+
+def test_who_may_know_the_answer_says_nothing_blind(two: Store, clock: Clock) -> None:
+    decisions, same = two.decisions, replace(new_case(2), source="api", queued=False)
+    assert decisions.unseen(ANNA, [1, 2, 99]) == {1, 2}
+    api = two.queue.answer(same, ANNA, PREDICTED, {})
+    assert decisions.unseen(ANNA, [1, 2, api]) == {1}  # the image of case 2 was answered
+    assert decisions.unseen(BEN, [1, 2]) == {1, 2}
+    with pytest.raises(ConflictError, match="told otherwise"):
+        decisions.label_blind(ANNA, 2, 3)
+    decisions.reveal(ANNA, 1, {})
+    assert decisions.unseen(ANNA, [1]) == set()
+    list(jsonl(two, BEN))
+    assert decisions.unseen(BEN, [1, 2]) == set()
+    with pytest.raises(ConflictError, match="told otherwise"):
+        decisions.label_blind(BEN, 1, 3)
+    clock.now += 1
+    two.queue.add([new_case(5)], LEAD)
+    (later,) = [one.number for one in two.queue.page() if one.source == "test/5"]
+    assert decisions.unseen(BEN, [1, 2, later]) == {later}
+    clock.now += 200 * 86_400
+    list(jsonl(two, LEAD))
+    clock.now += 1
+    assert prune(two, LEAD) is not None  # and the cases that stay are recorded anew
+    assert decisions.unseen(LEAD, [1, later]) == set()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Each is one record. When a case was opened and revealed, what was said blind and
 are worked out from the trail, never taken from the page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -40,6 +40,7 @@ from fedlens.review.store.trail import (
     Trail,
     record_from,
 )
+from fedlens.review.store.unseen import unseen
 from fedlens.review.store.work import Work, work_of
 
 
@@ -73,7 +74,8 @@ class Decisions:
         Raises:
             NotFoundError: there is no such case.
             NotAllowedError: an auditor.
-            ConflictError: the prediction was shown to them already, or they said it already.
+            ConflictError: they said it already, or the prediction was shown to them, or told to
+                them otherwise.
             ReviewError: there is no such class.
         """
         must_work(actor)
@@ -91,6 +93,11 @@ class Decisions:
                 )
             if done.labelled:
                 raise ConflictError(f"You labelled case {case} already.")
+            if not unseen(connection, actor, [case]):
+                raise ConflictError(
+                    f"You were told otherwise what the model says of case {case}, so that a label is "
+                    "no longer blind."
+                )
             renew(connection, actor, case, self.trail.clock())
             return self.trail.append(connection, LABELLED_BLIND, actor, {"label": label}, case)
 
@@ -224,6 +231,11 @@ class Decisions:
         """Return what a person has done with a case since it was last decided by them."""
         with self.database.read() as connection:
             return work_of(connection, actor, case)
+
+    def unseen(self, actor: Actor, cases: Collection[int]) -> set[int]:
+        """Return those of ``cases`` whose answer a person cannot know; see :mod:`~.unseen`."""
+        with self.database.read() as connection:
+            return unseen(connection, actor, cases)
 
     def history(self, case: int) -> list[Record]:
         """Return all records about a case, the oldest first."""

@@ -132,7 +132,10 @@ class CaseAnswer(Answer):
     """A case and what happened to it."""
 
     number: int
-    source: str
+    source: str | None = Field(
+        description="Where the image is; a file's name may tell what is on it, so that it is hidden "
+        "with the rest."
+    )
     digest: Digest
     state: State
     assignee: str | None
@@ -246,7 +249,7 @@ def case_answer(
     """Return a case as it may be shown."""
     return CaseAnswer(
         number=case.number,
-        source=case.source,
+        source=None if hidden else case.source,
         digest=case.digest,
         state=case.state,
         assignee=case.assignee,

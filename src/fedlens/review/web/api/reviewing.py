@@ -19,6 +19,7 @@ from fedlens.review.web.api.models import (
 from fedlens.review.web.api.recording import evidence_of
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.security import Signed, needs
+from fedlens.review.web.showing import note_answer
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": words}
@@ -72,8 +73,10 @@ def decide(
 def case(console: ConsoleOf, person: Signed, number: CaseNumber) -> CaseAnswer:
     """Show a case. Where people label first, what the model says is withheld until they have."""
     found = console.store.queue.get(number)
-    history = console.store.decisions.history(number)
     hidden = _withheld(console, person, found)
+    if not hidden:
+        note_answer(console, person, found)
+    history = console.store.decisions.history(number)
     return case_answer(found, history, console.subject.class_names, hidden)
 
 
@@ -99,4 +102,4 @@ def _withheld(console: Console, person: Person, found: Case) -> bool:
         return False
     if person.role is Role.AUDITOR:
         return False
-    return console.store.decisions.work(person.actor, found.number).revealed is None
+    return bool(console.store.decisions.unseen(person.actor, [found.number]))

@@ -17,12 +17,10 @@ from fedlens.review.contract import (
     Person,
     Reason,
     ReviewError,
-    Role,
     State,
 )
 from fedlens.review.model import Explained
 from fedlens.review.model.neighbours import Neighbour
-from fedlens.review.store.trail import REVEALED
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.after import after_view
 from fedlens.review.web.pages.asked import OPACITY, Asked, asked_of
@@ -33,14 +31,13 @@ from fedlens.review.web.pages.seeing import (
     Access,
     access,
     both_maps,
-    displayed,
     must_see,
     neighbours,
     prepare,
-    same_display,
 )
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import Signed
+from fedlens.review.web.showing import displayed, note_display
 
 CANNOT_TELL = "unsure"
 NONE_OF_THEM = "none"
@@ -196,8 +193,8 @@ def _page(
         maps, no_maps, stopped = _maps(console, case, asked)
         if maps and image is not None and request.query_params.get("neighbours") == "yes":
             near = neighbours(console, image)
-        if (may.mine and not stopped) or _no_longer_blind(console, person, case, may):
-            _record_display(console, person, case, displayed(case, asked, maps, near), may)
+        if (may.mine and not stopped) or _no_longer_blind(console, case, may):
+            note_display(console, person, case, displayed(case, asked, maps, near))
     elif may.mine and image is not None:
         prepare(console, case, image, asked)
     seen = Seen(
@@ -227,25 +224,13 @@ def _page(
     )
 
 
-def _no_longer_blind(console: Console, person: Person, case: Case, may: Access) -> bool:
-    """Return whether a label of ``person`` would be blind, were it not for what they see now.
+def _no_longer_blind(console: Console, case: Case, may: Access) -> bool:
+    """Return whether a label would be blind, were it not for what the person sees now.
 
     Whoever looks at what another person decided may be given the case, once that was undone.
     """
-    works = person.role is not Role.AUDITOR and case.state is State.DECIDED
-    return works and console.policy.blind_first and may.work.revealed is None
-
-
-def _record_display(
-    console: Console, person: Person, case: Case, shown: Mapping[str, Any], may: Access
-) -> None:
-    """Leave a record of what is shown, unless the same was shown to this person last."""
-    if may.work.revealed is not None:
-        records = console.store.decisions.history(case.number)
-        last = [r for r in records if r.kind == REVEALED and r.actor == person.name]
-        if last and same_display(last[-1].content.get("displayed", {}), shown):
-            return
-    console.store.decisions.reveal(person.actor, case.number, shown)
+    looks = console.policy.blind_first and case.state is State.DECIDED
+    return looks and may.work.revealed is None
 
 
 def _maps(console: Console, case: Case, asked: Asked) -> tuple[list[Explained], str, bool]:

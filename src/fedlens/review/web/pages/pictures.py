@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from fedlens.review.contract import NotAllowedError, NotFoundError
@@ -11,6 +12,7 @@ from fedlens.review.web.console import ConsoleOf
 from fedlens.review.web.pages.asked import asked_of
 from fedlens.review.web.pages.seeing import explained, must_see
 from fedlens.review.web.security import Signed
+from fedlens.review.web.showing import note_picture
 
 ENLARGED = 448
 """Pixels that an enlarged image has at least, if it can have them."""
@@ -33,6 +35,7 @@ def enlarged(console: ConsoleOf, person: Signed, number: int) -> Response:
 
 @router.get("/cases/{number}/map.png")
 def heat_map(
+    request: Request,
     console: ConsoleOf,
     person: Signed,
     number: int,
@@ -53,6 +56,8 @@ def heat_map(
     found = explained(console, case, image, method, asked.against, badges=False)
     if found.degenerate:
         raise NotFoundError(f"The map of {method} shows nothing, and is not painted.")
+    part = request.headers.get("sec-fetch-dest") == "image"
+    note_picture(console, person, case, asked, found, part=part)
     return _png(
         map_png(
             found.values,

@@ -2,11 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from fedlens.errors import FedlensError
 from fedlens.explain import METHODS, Contrast
 from fedlens.review.contract import Case, NotAllowedError, Person, Role, State
 from fedlens.review.model.neighbours import Neighbour, Neighbours
-from fedlens.review.store.work import Work, maps_are_on
+from fedlens.review.store.work import Work
 from fedlens.review.web.console import Console
 from fedlens.review.web.pages.asked import Asked
 
@@ -53,21 +52,23 @@ def access(console: Console, case: Case, person: Person) -> Access:
     """Return what ``person`` may do with ``case`` and see of it.
 
     Where reviewers label first, the model's answer is shown to nobody who may still decide the case,
-    before they have said what they see. Whoever sent an image through the API was answered then.
+    before they have said what they see; unless they know it otherwise, when a label of theirs would
+    be blind no more. Whoever sent an image through the API was answered then.
     """
     works = person.role is not Role.AUDITOR
+    labels_first = (
+        works
+        and console.policy.blind_first
+        and case.queued
+        and case.state is not State.DECIDED
+        and bool(console.store.decisions.unseen(person.actor, [case.number]))
+    )
     work = console.store.decisions.work(person.actor, case.number)
     mine = works and case.state is State.ASSIGNED and case.assignee == person.name
     return Access(
         mine=mine,
         takeable=case.state in (State.OPEN, State.DEFERRED),
-        revealed=(
-            not works
-            or work.revealed is not None
-            or case.state is State.DECIDED
-            or not case.queued
-            or not console.policy.blind_first
-        ),
+        revealed=not labels_first,
         work=work,
     )
 
@@ -180,40 +181,3 @@ def neighbours(console: Console, image: Tensor) -> list[Neighbour]:
             search = Neighbours(console.examiner, allowed=True)
             _neighbours[console.examiner] = search
     return search.nearest(image, NEIGHBOURS)
-
-
-def displayed(
-    case: Case, asked: Asked, maps: "Sequence[Explained]", near: Sequence[Neighbour] = ()
-) -> dict[str, Any]:
-    """Return what was before a person's eyes, as plain JSON for the trail."""
-    shown: dict[str, Any] = {
-        "revealed": True,
-        "maps": [
-            {
-                "method": one.method,
-                "map": one.digest,
-                "degenerate": one.degenerate,
-                "badges": [badge.to_json() for badge in one.badges],
-            }
-            for one in maps
-        ],
-        "contrast": None if asked.against is None else [case.predicted, asked.against],
-        "opacity": asked.opacity / 100,
-    }
-    if near:
-        shown["neighbours"] = [f"train/{one.position}" for one in near]
-    return shown
-
-
-def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two displays show the same maps of the same question.
-
-    How opaque they are does not matter, but whether they can be seen at all does.
-    """
-
-    def what(shown: Mapping[str, Any]) -> object:
-        maps = shown.get("maps", [])
-        found = [(each.get("method"), each.get("map")) for each in maps]
-        return found, maps_are_on(shown), shown.get("contrast"), shown.get("neighbours")
-
-    return what(one) == what(other)

@@ -20,6 +20,11 @@ from fedlens.review.store.trail import ANCHORED, KINDS
 from fedlens.review.store.verification import Verification
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.history import KINDS_IN_WORDS, record_words
+from fedlens.review.web.pages.withheld import (
+    is_withheld,
+    unseen_of,
+    without_what_is_withheld,
+)
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import Signed, needs
 
@@ -126,11 +131,14 @@ def show_record(request: Request, console: ConsoleOf, person: Signed, sequence: 
         raise NotAllowedError(
             "A reviewer reads the records of what they did themselves; a lead or auditor reads all."
         )
+    unseen = unseen_of(console, person, [record])
+    words = _words(console, record, unseen, person)
+    record = without_what_is_withheld(record, unseen, person)
     return page(
         request,
         "record.html.j2",
         record=record,
-        words=record_words(console, record),
+        words=words,
         content=json.dumps(dict(record.content), indent=2, ensure_ascii=False, sort_keys=True),
         reads_all=_reads_all(person),
         last=console.store.trail.head().count,
@@ -170,6 +178,7 @@ def _page(request: Request, console: Console, person: Person, verdict: Verdict |
     )
     more, records = len(records) > RECORDS_A_PAGE, records[:RECORDS_A_PAGE]
     total = trail.count(case=case, actor=actor, kind=chosen.kind or None)
+    unseen = unseen_of(console, person, records)
     return page(
         request,
         "trail.html.j2",
@@ -179,7 +188,7 @@ def _page(request: Request, console: Console, person: Person, verdict: Verdict |
         fingerprint=console.fingerprint,
         chosen=chosen,
         kinds=[(kind, KINDS_IN_WORDS[kind]) for kind in KINDS],
-        lines=[_line(console, record) for record in records],
+        lines=[_line(record, _words(console, record, unseen, person)) for record in records],
         counted=f"{total:,} {'record' if total == 1 else 'records'}",
         older=_older(chosen, records[-1].sequence) if more else "",
     )
@@ -204,9 +213,14 @@ def _older(chosen: Chosen, before: int) -> str:
     return f"/trail?{urlencode(kept | {'before': str(before)})}"
 
 
-def _line(console: Console, record: Record) -> Line:
+def _words(console: Console, record: Record, unseen: set[int], person: Person) -> str:
+    if is_withheld(record, unseen, person):
+        return KINDS_IN_WORDS[record.kind]
+    return record_words(console, record)
+
+
+def _line(record: Record, said: str) -> Line:
     time = record.time[:19].replace("T", " ")
-    said = record_words(console, record)
     return Line(record.sequence, time, record.actor, record.role, said, record.case)
 
 

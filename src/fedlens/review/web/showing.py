@@ -1,0 +1,106 @@
+"""What is shown of a case leaves a record, whoever looks, on which page or through the API.
+
+Who labels first can be asked only before the answer was shown: whoever works cases is therefore on
+record with everything that they were shown. An auditor decides nothing, and leaves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedlens.review.contract import Case, Person, Record, Role
+from fedlens.review.store.trail import REVEALED
+from fedlens.review.store.work import maps_are_on
+from fedlens.review.web.console import Console
+
+if TYPE_CHECKING:  # the model side loads torch and more
+    from fedlens.review.model.findings import Explained
+    from fedlens.review.model.neighbours import Neighbour
+    from fedlens.review.web.pages.asked import Asked
+
+
+def displayed(
+    case: Case, asked: "Asked", maps: "Sequence[Explained]", near: "Sequence[Neighbour]" = ()
+) -> dict[str, Any]:
+    """Return what was before a person's eyes, as plain JSON for the trail."""
+    shown: dict[str, Any] = {
+        "revealed": True,
+        "maps": [_map(one) for one in maps],
+        "contrast": None if asked.against is None else [case.predicted, asked.against],
+        "opacity": asked.opacity / 100,
+    }
+    if near:
+        shown["neighbours"] = [f"train/{one.position}" for one in near]
+    return shown
+
+
+def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two displays show the same maps of the same question.
+
+    How opaque they are does not matter, but whether they can be seen at all does.
+    """
+
+    def what(shown: Mapping[str, Any]) -> object:
+        maps = shown.get("maps", [])
+        found = [(each.get("method"), each.get("map")) for each in maps]
+        return found, maps_are_on(shown), shown.get("contrast"), shown.get("neighbours")
+
+    return what(one) == what(other)
+
+
+def reveals_of(console: Console, person: Person, case: Case) -> list[Record]:
+    """Return the records of what was shown of a case to ``person``, the oldest first."""
+    records = console.store.decisions.history(case.number)
+    return [one for one in records if one.kind == REVEALED and one.actor == person.name]
+
+
+def note_display(console: Console, person: Person, case: Case, shown: Mapping[str, Any]) -> None:
+    """Leave a record of what is shown, unless the same was shown to this person last."""
+    if person.role is Role.AUDITOR:
+        return
+    before = reveals_of(console, person, case)
+    if before and same_display(before[-1].content.get("displayed", {}), shown):
+        return
+    console.store.decisions.reveal(person.actor, case.number, shown)
+
+
+def note_picture(
+    console: Console, person: Person, case: Case, asked: "Asked", found: "Explained", *, part: bool
+) -> None:
+    """Leave a record that the picture of a map is shown, unless a page that shows it left one.
+
+    Args:
+        console: that shows it.
+        person: to whom.
+        case: that it is of.
+        asked: what is asked.
+        found: the map.
+        part: the browser says that the picture is a part of a page, whose slider fades it; by itself
+            it is seen as it is.
+    """
+    if person.role is Role.AUDITOR:
+        return
+    shown = displayed(case, asked, [found]) | {"opacity": 1.0, "through": "picture"}
+    for record in reveals_of(console, person, case):
+        before = record.content.get("displayed", {})
+        held = [one.get("method") for one in before.get("maps", [])]
+        same = found.method in held and before.get("contrast") == shown["contrast"]
+        if same and (part or maps_are_on(before)):
+            return
+    console.store.decisions.reveal(person.actor, case.number, shown)
+
+
+def note_answer(console: Console, person: Person, case: Case) -> None:
+    """Leave a record that the API tells what the model says of a case of the queue, the first time."""
+    if person.role is Role.AUDITOR or not case.queued or reveals_of(console, person, case):
+        return
+    shown = {"revealed": True, "maps": [], "through": "api"}
+    console.store.decisions.reveal(person.actor, case.number, shown)
+
+
+def _map(one: "Explained") -> dict[str, Any]:
+    return {
+        "method": one.method,
+        "map": one.digest,
+        "degenerate": one.degenerate,
+        "badges": [badge.to_json() for badge in one.badges],
+    }
