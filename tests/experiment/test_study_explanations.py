@@ -37,6 +37,7 @@ from fedlens.experiment.study.explanations.comparing import (
     quality,
     shared_answers,
 )
+from fedlens.experiment.study.explanations.garments import regions_of
 from fedlens.experiment.study.explanations.intervals import difference, interval
 from fedlens.experiment.study.explanations.judging import judge
 from fedlens.experiment.study.explanations.known import edge_shares, localisation
@@ -44,6 +45,7 @@ from fedlens.experiment.study.explanations.measures import MEASURES, Material
 from fedlens.experiment.study.explanations.parts import Part, write_arrays
 from fedlens.experiment.study.explanations.rows import ROWS, SHORT, rows_for
 from fedlens.explain import METHODS, Contrast
+from fedlens.explain.regions import garment_regions
 from fedlens.models import build_model
 from fedlens.training.local import LocalTraining
 
@@ -218,6 +220,12 @@ def test_a_network_that_sees_a_part_of_the_image_is_judged_too(dataset, monkeypa
         for part, found in enumerate(held["values"][key]):
             means = [table["shares"][key][part]["mean"] for table in tables]
             assert found["mean"] == pytest.approx(means[0] - means[1])
+    # no evidence is counted where it is blind: a map that knows of no blindness loses what lies there
+    everywhere = {"edges": [torch.ones(2, 28, 28)] * 2}
+    found = regions_of(material, [row for row in rows if row.key == "edges"], everywhere)
+    parts = garment_regions(images[:2])[:, :22, :22].flatten(1)
+    for part, share in enumerate(found["tables"][0]["shares"]["edges"]):
+        assert share["mean"] == pytest.approx(float((parts == part).double().mean()))
 
 
 def test_a_difference_by_hand():

@@ -135,6 +135,15 @@ def test_known_evidence_is_counted() -> None:
     )
 
 
+def test_the_share_of_the_edges_stands_beside_what_an_edge_detector_finds() -> None:
+    finding = known(0.9, 0.1)
+    before = said(only(known=finding), "Do they find known evidence")["one"]
+    assert "images' edges" not in before  # findings of before have none
+    finding.content["shapes"]["edge_share"] = 0.52
+    text = said(only(known=finding), "Do they find known evidence")["one"]
+    assert "On the figure (area 15 %, with 52 % of the images' edges; the network's" in text
+
+
 def test_a_network_that_does_not_use_the_mark_is_not_held_against_the_methods() -> None:
     finding = known(0.9, 0.1)
     assert (

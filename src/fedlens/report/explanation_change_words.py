@@ -194,19 +194,27 @@ def known_words(content: Content) -> str:
     shapes, shortcut = content.get("shapes"), content.get("shortcut")
     if shapes:
         said.append(
-            f"On the figure (area {percent(shapes['area'], 0)}; the network's accuracy is "
-            f"{percent(shapes['accuracy'], 1)}) {_over(shapes, ON_FIGURE)}."
+            f"On the figure (area {percent(shapes['area'], 0)}{_edges(shapes)}; the network's "
+            f"accuracy is {percent(shapes['accuracy'], 1)}) {_over(shapes, ON_FIGURE)}."
         )
     if shortcut:
         taken = number(shortcut["taken"])
         said.append(
-            f"On the mark of the shortcut (area {percent(shortcut['area'], 1)}; marked images of "
+            f"On the mark of the shortcut (area {percent(shortcut['area'], 1)}{_edges(shortcut)}; "
+            "marked images of "
             f"other figures are taken for its class in {percent(taken, 0)} of "
             f"cases) {_over(shortcut, ON_MARK)}."
         )
         if taken < USED:
             said.append("This network hardly uses the mark, so a map of it need not show it.")
     return " ".join(said)
+
+
+def _edges(content: Content) -> str:
+    """Return the evidence's share of the images' edges, near which a detector of edges must be."""
+    if "edge_share" not in content:
+        return ""
+    return f", with {percent(content['edge_share'], 0)} of the images' edges"
 
 
 def _over(content: Content, least: float) -> str:

@@ -40,9 +40,11 @@ def regions_of(
     groups = material.groups
     parts = [garment_regions(group.images) for group in groups]
     areas = [region_areas(some) for some in parts]
+    # What a coarse map paints where the network does not see is no evidence.
     shares: Shares = {
         row.key: [
-            region_shares(some, own).numpy() for some, own in zip(maps[row.key], parts, strict=True)
+            region_shares(material.shown(some), own).numpy()
+            for some, own in zip(maps[row.key], parts, strict=True)
         ]
         for row in rows
     }
