@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
+from fedlens.errors import ExplanationError
 from fedlens.explain import Contrast, explain
+from fedlens.review.contract import ReviewError
 from fedlens.review.model import Examiner, Subject
 from fedlens.review.model.badges import Trial, agreement, badges_of, overall
 from fedlens.review.model.findings import Badge, Rank
@@ -148,23 +149,23 @@ def test_where_noise_changes_the_prediction_the_map_is_not_steady() -> None:
     assert found.rank is Rank.POOR and "changes the prediction itself" in found.words
 
 
-def test_agreement_is_spearmans_of_the_magnitudes_that_are_seen() -> None:
-    generator = torch.Generator().manual_seed(0)
-    first, second = torch.randn(2, SIDE, SIDE, generator=generator)
-    expected = spearmanr(first.abs().flatten().numpy(), second.abs().flatten().numpy()).statistic
-    assert agreement(first, second) == pytest.approx(expected)
-    assert agreement(first, -2 * first) == pytest.approx(1)
-    blind = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    blind[:, 5:] = True
-    seen = [values.abs()[:, :5].flatten().numpy() for values in (first, second)]
-    assert agreement(first, second, blind) == pytest.approx(spearmanr(*seen).statistic)
-    assert np.isnan(agreement(first, torch.ones(SIDE, SIDE)))
+def test_agreement_is_the_overlap_of_the_top_pixels_that_are_seen() -> None:
+    first = torch.arange(100.0).reshape(10, 10)  # its top tenth is the last row
+    second = first.clone()
+    second[9, :5] = -1  # so that half of that is another's, 5 pixels of row 8
+    assert agreement(first, second) == pytest.approx(5 / 15)
+    assert agreement(first, 2 * first) == 1
+    assert agreement(first, -first) == 0  # evidence against is no top
+    blind = torch.zeros(10, 10, dtype=torch.bool)
+    blind[9, :] = True  # of the 90 that are left, the top is row 8 but for its first pixel
+    assert agreement(first, second, blind) == 1
+    assert np.isnan(agreement(first, torch.ones(10, 10)))
 
 
 @pytest.mark.parametrize(
     ("other", "rank"),
     [
-        (lambda values: -3 * values, Rank.GOOD),
+        (lambda values: 3 * values, Rank.GOOD),
         (lambda values: values.flip(0), Rank.POOR),
         (lambda values: torch.ones_like(values), Rank.UNKNOWN),
     ],
@@ -173,7 +174,70 @@ def test_a_second_method_agrees_or_not(other: Callable, rank: Rank) -> None:
     values = torch.arange(SIDE * SIDE, dtype=torch.float32).reshape(SIDE, SIDE) + 1
     found = named(trial(values, other=("another", lambda _: other(values)[None])), "agreement")
     assert found.rank is rank and "another" in found.words
+    assert found.title == "Agrees with another"
     assert (found.value is None) == (rank is Rank.UNKNOWN)
+
+
+def test_a_second_method_that_cannot_answer_is_no_fault_of_the_first() -> None:
+    def cannot(_: torch.Tensor) -> torch.Tensor:
+        raise ExplanationError("It cannot.")
+
+    found = named(trial(evidence(0.0), other=("another", cannot)), "agreement")
+    assert found.rank is Rank.UNKNOWN and "no map that could be compared" in found.words
+
+
+@pytest.mark.parametrize(("spread", "rank"), [(0.0, Rank.GOOD), (0.2, Rank.FAIR), (2.0, Rank.POOR)])
+def test_a_map_is_steady_over_seeds_or_one_of_many(spread: float, rank: Rank) -> None:
+    values = evidence(0.0)
+
+    def drawn(seed: int) -> torch.Tensor:
+        noise = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+        return (values + spread * values.square().mean().sqrt() * noise)[None]
+
+    found = named(trial(values, method="smoothgrad", reseeded=drawn), "seeds")
+    maps = torch.stack([values, drawn(1)[0], drawn(2)[0]]).double()
+    expected = maps.std(0, correction=0).mean() / maps.square().mean().sqrt()
+    assert found.value == pytest.approx(float(expected), abs=1e-6) and found.rank is rank
+    assert "over 3 seeds" in found.meaning
+    slow = named(trial(values, method="lime", reseeded=drawn), "seeds")
+    assert "over 2 seeds" in slow.meaning and (slow.value == 0) == (spread == 0)
+
+
+def test_a_method_that_draws_nothing_has_no_seeds(examiner: Examiner, images: torch.Tensor) -> None:
+    for method, draws in (("grad-cam", False), ("expected-gradients", True)):
+        badges = examiner.explain(images[2], method, badges=True).badges
+        assert ("seeds" in [badge.name for badge in badges]) == draws
+
+
+def test_a_map_is_compared_with_one_that_comes_about_in_another_way(
+    examiner: Examiner, images: torch.Tensor
+) -> None:
+    """A near twin agrees whatever the map is worth."""
+    expected = {
+        "grad-cam": "integrated-gradients",
+        "gradient": "grad-cam",
+        "integrated-gradients": "grad-cam",
+        "edges": "integrated-gradients",
+    }
+    for method, other in expected.items():
+        (found,) = [
+            badge
+            for badge in examiner.explain(images[1], method, badges=True).badges
+            if badge.name == "agreement"
+        ]
+        assert found.title == f"Agrees with {other}", method
+
+
+def test_a_map_is_compared_with_the_one_that_is_shown_beside_it(
+    examiner: Examiner, images: torch.Tensor
+) -> None:
+    first = examiner.explain(images[1], "grad-cam", 3, badges=True, beside="gradient")
+    second = examiner.explain(images[1], "gradient", 3)
+    (found,) = [badge for badge in first.badges if badge.name == "agreement"]
+    assert found.title == "Agrees with gradient"
+    assert found.value == pytest.approx(agreement(first.values, second.values), abs=0.03)
+    with pytest.raises(ReviewError, match="not offered here"):
+        examiner.explain(images[1], "grad-cam", badges=True, beside="no-such-method")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,26 @@ REFERENCES = 100
 """Validation images that a method compares with, where it compares with any."""
 
 _REFERENCE_STREAM = 2  # a round of Purpose.EXPLAIN, which knows no rounds: a stream of its own
-_QUICK = ("hires-cam", "grad-cam", "gradient", "attention-relevance")
+_FAMILIES: Mapping[str, str] = {
+    "grad-cam": "activation maps",
+    "grad-cam++": "activation maps",
+    "hires-cam": "activation maps",
+    "layer-cam": "activation maps",
+    "gradient": "gradients",
+    "smoothgrad": "gradients",
+    "integrated-gradients": "gradients",
+    "expected-gradients": "gradients",
+    "exact-shapley": "perturbation",
+    "kernel-shap": "perturbation",
+    "lime": "perturbation",
+    "occlusion": "perturbation",
+    "attention-rollout": "attention",
+    "attention-relevance": "attention",
+}
+"""Method -> what it works by. Two of one family agree since they share what they do not see."""
+
+# the first that is of another family than a method is held against its map
+_QUICK = ("integrated-gradients", "gradient", "hires-cam", "grad-cam", "occlusion")
 
 
 class Asking:
@@ -73,11 +92,11 @@ class Asking:
     def second(self, method: str) -> str | None:
         """Return the method whose map is compared with that of ``method``: a quick one.
 
-        Another class-specific one of those offered if there is one, else one that is not offered.
+        It is of another family, and one of those offered if there is such a one.
         """
         offered = [name for name in _QUICK if name in self.methods]
         for name in dict.fromkeys([*offered, *_QUICK]):
-            if name != method and self._able(name, {}):
+            if _FAMILIES[name] != _FAMILIES.get(method) and self._able(name, {}):
                 return name
         return None
 

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedlens.errors import ExplanationError
 from fedlens.explain import METHODS, Contrast
 from fedlens.explain.metrics import (
     completeness_gap,
     max_sensitivity,
     perturbation_curve,
-    spearman,
+    seed_stability,
+    top_overlap,
 )
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report.wording import percent
@@ -33,6 +35,15 @@ CLEARLY = 2.0
 
 STEPS = 10
 """Steps in which the pixels are removed."""
+
+SEEDS = 3
+"""Seeds at most, the map's own among them, over which a map is held to be steady."""
+
+TOP_SHARE = 0.1
+"""Share of the pixels by which two maps are compared: the strongest, which is what a person sees."""
+
+AGREE, PARTLY = 0.5, 0.2
+"""Overlap of two maps' top pixels from which they are said to agree, and to agree in part."""
 
 _PLAIN_BASELINES = ("black", "blurred")
 # Of methods that try an image many times: a page is waiting, and so is everybody else.
@@ -64,7 +75,10 @@ class Trial:
         blind_area: bool (H, W), or None where the network sees everything.
         seed: root seed of what is drawn.
         explain: the same method and target, of other images.
-        other: another method's name, and its maps of the same target; None where there is none.
+        other: another method's name, and its map of the same image and target; None where there is
+            none.
+        reseeded: the maps (1, H, W) that other seeds of the method's random draws give; None where
+            it draws nothing.
     """
 
     model: nn.Module
@@ -78,6 +92,7 @@ class Trial:
     seed: int
     explain: MapOf
     other: tuple[str, MapOf] | None
+    reseeded: Callable[[int], Tensor] | None = None
 
     def generator(self) -> torch.Generator:
         """Return a fresh generator; it draws the same for every image."""
@@ -90,6 +105,7 @@ def badges_of(trial: Trial) -> tuple[Badge, ...]:
         return (_degenerate(),)
     found = [
         _stability(trial),
+        _seeds(trial),
         _faithfulness(trial),
         _completeness(trial),
         _agreement(trial),
@@ -158,6 +174,37 @@ def _stability(trial: Trial) -> Badge:
         value if math.isfinite(value) else None,
         f"Largest change of the map, as a share of its norm, over {draws} draws of noise of at most "
         f"{RADIUS:g} of a pixel's range; from 0, lower is better.",
+    )
+
+
+def _seeds(trial: Trial) -> Badge | None:
+    """The maps of a method with random draws are one of many; of one without there is only one."""
+    reseeded = trial.reseeded
+    if reseeded is None:
+        return None
+
+    def maps(seed: int) -> Tensor:
+        return trial.values[None] if seed == trial.seed else reseeded(seed)
+
+    seeds = min(SEEDS, 1 + _DRAWS.get(trial.method, _DRAWS_OF_GRADIENTS))
+    found = seed_stability(maps, range(trial.seed, trial.seed + seeds))
+    value = float(found.deviation[0])
+    rank = _rank(value, good=0.1, fair=0.3, lower=True)
+    by = f"by {percent(value, 0)} of its strength on average" if math.isfinite(value) else ""
+    words = {
+        Rank.GOOD: f"Other random draws hardly change the map ({by}).",
+        Rank.FAIR: f"Other random draws change the map somewhat ({by}).",
+        Rank.POOR: f"Other random draws change the map a great deal ({by}): it is one of many.",
+        Rank.UNKNOWN: "The maps of other random draws could not be compared.",
+    }[rank]
+    return Badge(
+        "seeds",
+        "Steady over seeds",
+        rank,
+        words,
+        value if math.isfinite(value) else None,
+        f"Standard deviation of a pixel over {seeds} seeds of the method's random draws, mean over the "
+        "pixels, as a share of the maps' root mean square; from 0 to 1, lower is better.",
     )
 
 
@@ -234,38 +281,46 @@ def _agreement(trial: Trial) -> Badge | None:
     if trial.other is None:
         return None
     name, maps = trial.other
-    value = agreement(trial.values, maps(trial.image)[0], trial.blind_area)
-    rank = _rank(value, good=0.7, fair=0.3, lower=False)
+    try:
+        value = agreement(trial.values, maps(trial.image)[0], trial.blind_area)
+    except ExplanationError:  # it cannot answer this question, which is no fault of this map
+        value = math.nan
+    rank = _rank(value, good=AGREE, fair=PARTLY, lower=False)
     words = {
-        Rank.GOOD: f"{name} marks nearly the same places.",
+        Rank.GOOD: f"{name} marks mostly the same places.",
         Rank.FAIR: f"{name} marks partly other places.",
         Rank.POOR: f"{name} marks other places: trust neither map alone.",
         Rank.UNKNOWN: f"{name} has no map that could be compared.",
     }[rank]
+    chance = TOP_SHARE / (2 - TOP_SHARE)
     return Badge(
         "agreement",
-        "A second method agrees",
+        f"Agrees with {name}",
         rank,
         words,
         value if math.isfinite(value) else None,
-        f"Rank correlation of the strengths with those of {name}, over the pixels that the network "
-        "sees; from -1 to 1, 0 for maps that have nothing to do with each other, higher is better.",
+        f"Of the pixels that either this map or that of {name} counts among its top "
+        f"{percent(TOP_SHARE, 0)} of those that the network sees, the share that is in both; from 0 "
+        f"to 1, {chance:.2f} for maps that have nothing to do with each other, higher is better.",
     )
 
 
 def agreement(first: Tensor, second: Tensor, blind_area: Tensor | None = None) -> float:
-    """Return how alike two maps of one image are: Spearman's correlation of their magnitudes.
+    """Return how far two maps of one image mark the same places, in [0, 1].
+
+    It is the intersection of their top pixels over the union; see
+    :func:`~fedlens.explain.metrics.top_overlap`. Evidence against the target is no top.
 
     Args:
         first, second: float (H, W).
         blind_area: bool (H, W), pixels that do not count: all maps of a gradient are 0 there.
 
     Returns:
-        In [-1, 1], 1 for the same order of pixels; NaN where a map is flat or not finite.
+        1 for the same top pixels; NaN where a map is flat or not finite.
     """
     seen = torch.ones_like(first, dtype=torch.bool) if blind_area is None else ~blind_area
-    rows = [values.abs()[seen][None, None] for values in (first, second)]
-    return float(spearman(rows[0], rows[1])[0])
+    rows = [values[seen][None, None] for values in (first, second)]
+    return float(top_overlap(rows[0], rows[1], TOP_SHARE)[0])
 
 
 def _blind_area(trial: Trial) -> Badge | None:

@@ -1,7 +1,7 @@
 """The examiner: one network that predicts and explains for everybody who asks."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ SCALE_PERCENTILE = 0.99
 """Share of those maps' pixels that are no stronger than the end of the scale."""
 
 _REMEMBERED = 4096  # predictions
+_SHOWN = 64  # maps
 
 Question = int | Contrast | None
 
@@ -71,6 +72,7 @@ class Examiner:
         self._looker = Looker(subject.model, self._asking.layer)
         self._scales: dict[str, float] = {}
         self._remembered: OrderedDict[str, Prediction] = OrderedDict()
+        self._shown: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._thread = ModelThread()
         try:
             fitting = self._thread.submit("fit", lambda _: [self._fit(folder)], None)
@@ -125,6 +127,7 @@ class Examiner:
         target: Question = None,
         *,
         badges: bool = False,
+        beside: str | None = None,
     ) -> Explained:
         """Return why the network says what it says of ``image``.
 
@@ -137,12 +140,14 @@ class Examiner:
             target: a class number, a contrast, or None for the predicted class; only None for a
                 method that looks at no class.
             badges: also try how good the map is; costs several times as much.
+            beside: another of :attr:`methods`, that badges compare the map with: the one that is
+                shown beside it. None for a quick one that works in another way.
 
         Raises:
             ReviewError: no such image, method or class.
             ExplanationError: the method cannot explain this image.
         """
-        return self.explain_soon(image, method, target, badges=badges).result()
+        return self.explain_soon(image, method, target, badges=badges, beside=beside).result()
 
     def explain_soon(
         self,
@@ -151,17 +156,20 @@ class Examiner:
         target: Question = None,
         *,
         badges: bool = False,
+        beside: str | None = None,
     ) -> "Future[Explained]":
         """Return at once the future of what :meth:`explain` returns."""
         self._check(image, 3)
         method = self._known(method or self.methods[0])
         self._check_target(method, target)
+        if beside is not None:
+            beside = self._known(beside)
         kind = "class" if isinstance(target, int) else target
-        work = partial(self._explain, method, badges)
+        work = partial(self._explain, method, badges, beside)
         # A trial takes long: each is a batch of its own, between which others have their turn.
         size = LARGEST_BATCH if badges else 1
         return self._thread.submit(
-            ("explain", method, kind, badges), work, (image, target), size=size
+            ("explain", method, kind, badges, beside), work, (image, target), size=size
         )
 
     def scale(self, method: str) -> float:
@@ -273,7 +281,11 @@ class Examiner:
         return [self._remembered.get(one.digest, one) for one in found]
 
     def _explain(
-        self, method: str, badges: bool, items: Sequence[tuple[Tensor, Question]]
+        self,
+        method: str,
+        badges: bool,
+        beside: str | None,
+        items: Sequence[tuple[Tensor, Question]],
     ) -> list[Explained]:
         images = torch.stack([image for image, _ in items])
         asked = [target for _, target in items]
@@ -293,6 +305,7 @@ class Examiner:
             degenerate = bool(found.degenerate[n])
             one = found.target[n : n + 1] if isinstance(found.target, Tensor) else found.target
             about = {**meta, "batch": {"size": len(items), "position": n}}
+            self._keep(method, prediction.digest, one, values)
             tried: tuple[Badge, ...] = ()
             if badges:
                 trial = Trial(
@@ -306,7 +319,8 @@ class Examiner:
                     blind_area=self.subject.blind_area,
                     seed=self.subject.seed,
                     explain=partial(self._map, method, one),
-                    other=self._other(method, one),
+                    other=self._other(method, one, beside, prediction.digest),
+                    reseeded=self._reseeded(method, one, image[None]),
                 )
                 tried = badges_of(trial)
             answers.append(
@@ -325,14 +339,48 @@ class Examiner:
             )
         return answers
 
-    def _map(self, method: str, target: Tensor | Contrast | None, images: Tensor) -> Tensor:
+    def _map(
+        self,
+        method: str,
+        target: Tensor | Contrast | None,
+        images: Tensor,
+        seed: int | None = None,
+    ) -> Tensor:
         given = self._asking.arguments(method)
+        if seed is not None:
+            given["seed"] = seed
         wanted = target if METHODS[method].class_specific else None
         return explain(self.subject.model, images, method, target=wanted, **given).values
 
-    def _other(self, method: str, target: Tensor | Contrast | None) -> tuple[str, MapOf] | None:
-        second = self._asking.second(method)
-        return None if second is None else (second, partial(self._map, second, target))
+    def _other(
+        self, method: str, target: Tensor | Contrast | None, beside: str | None, digest: str
+    ) -> tuple[str, MapOf] | None:
+        """Return the method that a map is compared with, and its map of the same image."""
+        second = self._asking.second(method) if beside in (None, method) else beside
+        if second is None:
+            return None
+        name = second
+
+        def maps(images: Tensor) -> Tensor:
+            known = self._shown.get(_shown_as(name, digest, target))
+            return self._map(name, target, images) if known is None else known[None]
+
+        return name, maps
+
+    def _reseeded(
+        self, method: str, target: Tensor | Contrast | None, image: Tensor
+    ) -> Callable[[int], Tensor] | None:
+        if not METHODS[method].stochastic:
+            return None
+        return lambda seed: self._map(method, target, image, seed)
+
+    def _keep(
+        self, method: str, digest: str, target: Tensor | Contrast | None, values: Tensor
+    ) -> None:
+        """Keep a map for a while: the one beside it is compared with it, as it was shown."""
+        self._shown[_shown_as(method, digest, target)] = values
+        while len(self._shown) > _SHOWN:
+            self._shown.popitem(last=False)
 
     def _scale(self, method: str, _: Sequence[Any]) -> list[float]:
         positions = chosen(len(self.subject.validation), SCALED_ON)
@@ -344,3 +392,10 @@ class Examiner:
     def _features(self, batches: Sequence[Tensor]) -> list[Tensor]:
         found = self._looker.glance(torch.cat(list(batches))).features
         return list(found.split([len(batch) for batch in batches]))
+
+
+def _shown_as(method: str, digest: str, target: Tensor | Contrast | None) -> Hashable:
+    """Return what a map is kept as: its method, image and question."""
+    if not METHODS[method].class_specific:
+        return method, digest, None
+    return method, digest, int(target[0]) if isinstance(target, Tensor) else target

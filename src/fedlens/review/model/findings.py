@@ -26,8 +26,8 @@ class Badge:
     """One respect in which a map was tried.
 
     Attributes:
-        name: ``stability``, ``faithfulness``, ``completeness``, ``agreement``, ``degenerate`` or
-            ``blind-area``.
+        name: ``stability``, ``seeds``, ``faithfulness``, ``completeness``, ``agreement``,
+            ``degenerate`` or ``blind-area``.
         title: the same for a person, such as "Steady".
         rank: see :class:`Rank`.
         words: one sentence that says what was found.

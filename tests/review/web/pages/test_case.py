@@ -204,14 +204,14 @@ def test_the_model_is_asked_once_while_the_person_still_looks(
     asked = []
     ask = console.examiner.explain_soon
 
-    def counted(image, method, target=None, *, badges=False):
+    def counted(image, method, target=None, *, badges=False, beside=None):
         asked.append((method, target, badges))
-        return ask(image, method, target, badges=badges)
+        return ask(image, method, target, badges=badges, beside=beside)
 
     monkeypatch.setattr(console.examiner, "explain_soon", counted)
     monkeypatch.setattr("fedlens.review.web.pages.seeing._kept", WeakKeyDictionary())
     case = reviewer.take_next()
-    before = [("grad-cam", None, True), ("gradient", None, False)]
+    before = [("gradient", None, False), ("grad-cam", None, True)]
     assert asked == before
     assert reviewer.kinds(case) == ["opened"]
     reviewer.post(f"/cases/{case}/label", label="3")
@@ -230,12 +230,12 @@ def test_a_method_that_fails_is_named_and_the_other_is_shown(
 ):
     ask = console.examiner.explain_soon
 
-    def failing(image, method, target=None, *, badges=False):
+    def failing(image, method, target=None, *, badges=False, beside=None):
         if method == "gradient":
             answer: Future[None] = Future()
             answer.set_exception(ExplanationError("It met a kink."))
             return answer
-        return ask(image, method, target, badges=badges)
+        return ask(image, method, target, badges=badges, beside=beside)
 
     monkeypatch.setattr(console.examiner, "explain_soon", failing)
     monkeypatch.setattr("fedlens.review.web.pages.seeing._kept", WeakKeyDictionary())
@@ -280,3 +280,23 @@ def test_which_image_it_is_is_said_once_its_name_tells_nothing_any_more(
     assert f"image {source}" not in text_of(reviewer.get(f"/cases/{case}"))
     reviewer.post(f"/cases/{case}/label", label="3")
     assert f"image {source}" in text_of(reviewer.get(f"/cases/{case}"))
+
+
+@pytest.mark.parametrize("against", ["", "other"])
+def test_the_page_says_one_thing_of_how_far_its_maps_agree(
+    reviewer, revealed: int, console: Console, text_of, against: str
+):
+    """The badge compares the map with the one that stands beside it, by what the sentence says."""
+    predicted = console.store.queue.get(revealed).predicted
+    asked = str((predicted + 1) % 10) if against else ""
+    for method, other in (("grad-cam", "gradient"), ("gradient", "grad-cam")):
+        page = reviewer.get(f"/cases/{revealed}?method={method}&second={other}&against={asked}")
+        words = text_of(page)
+        (said,) = re.findall(r"The two methods (agree in part|agree|disagree):", words)
+        (rank,) = re.findall(rf"Agrees with {other}: (\w+)", words)
+        assert said == {"good": "agree", "fair": "agree in part", "poor": "disagree"}[rank]
+        (share,) = re.findall(r"(\d+) % are in both", words)
+        shown = reviewer.records(revealed)[-1].content["displayed"]["maps"]
+        assert [one["method"] for one in shown] == [method, other]
+        (value,) = [b["value"] for b in shown[0]["badges"] if b["name"] == "agreement"]
+        assert round(100 * value) == int(share)

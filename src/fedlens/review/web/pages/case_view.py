@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import torch
 from torch import Tensor
 
-from fedlens.explain.metrics import top_overlap
 from fedlens.report.wording import decimal, percent
 from fedlens.review.contract import REASONS_IN_WORDS, SOURCE_API, Case
+from fedlens.review.model.badges import TOP_SHARE, agreement
 from fedlens.review.web.pages import words
 from fedlens.review.web.pages.asked import Asked, map_address
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # it loads the model side, and a page is drawn without
     from fedlens.review.model.neighbours import Neighbour
     from fedlens.review.model.subject import Subject
 
-TOP_SHARE = 0.1
 KEYS = "1234567890"
 RANK_KINDS = {"good": "good", "poor": "warn", "degenerate": "bad"}
 
@@ -359,8 +358,8 @@ def _strength(values: Tensor, scale: float, blind_area: Tensor | None) -> str:
 def _agreement(explained: Sequence["Explained"], blind_area: Tensor | None) -> str:
     if len(explained) < 2:
         return ""
-    first, second = (_seen_pixels(one.values, blind_area) for one in explained[:2])
-    overlap = float(top_overlap(first, second, TOP_SHARE)[0])
+    # as the badge has it, which stands on the same page
+    overlap = agreement(explained[0].values, explained[1].values, blind_area)
     return words.agreement_words(overlap, TOP_SHARE)
 
 

@@ -26,7 +26,8 @@ NEIGHBOURS = 5
 KEPT = 256
 """Explanations that are kept, so that a page, its pictures and its decision rest on the same map."""
 
-_kept: "WeakKeyDictionary[Examiner, OrderedDict[object, Future[Explained]]]" = WeakKeyDictionary()
+_Kept = OrderedDict[tuple[object, str | None], "Future[Explained]"]
+_kept: "WeakKeyDictionary[Examiner, _Kept]" = WeakKeyDictionary()
 _neighbours: "WeakKeyDictionary[Examiner, Neighbours]" = WeakKeyDictionary()
 _guard = threading.Lock()
 
@@ -86,7 +87,14 @@ def must_see(console: Console, case: Case, person: Person) -> None:
 
 
 def explained(
-    console: Console, case: Case, image: Tensor, method: str, against: int | None, *, badges: bool
+    console: Console,
+    case: Case,
+    image: Tensor,
+    method: str,
+    against: int | None,
+    *,
+    badges: bool,
+    beside: str = "",
 ) -> "Explained":
     """Return the map of one method for a case; the same one while it is kept.
 
@@ -97,13 +105,14 @@ def explained(
         method: name of a method of the subject.
         against: class that the predicted one is weighed against, or None.
         badges: whether the map is to be tried as well.
+        beside: the method shown beside it, with which a map that is tried is compared.
 
     Raises:
         StoppedError: the model is out of service.
         FedlensError: the method cannot explain this.
     """
     console.store.switch.check()
-    answer = _soon(console, case, image, method, against, badges)
+    answer = _soon(console, case, image, method, against, badges, beside)
     try:
         return answer.result()
     except FedlensError:
@@ -118,26 +127,41 @@ def prepare(console: Console, case: Case, image: Tensor, asked: Asked) -> None:
     """Begin to explain a case while a person still looks at its image; show nothing of it."""
     if console.store.switch.state() is not None:
         return
-    for place, method in enumerate(dict.fromkeys((asked.method, asked.second))):
+    _both_soon(console, case, image, asked)
+
+
+def _both_soon(console: Console, case: Case, image: Tensor, asked: Asked) -> None:
+    """Ask for both maps: the second one first, with which the badges then compare the first one."""
+    for method in dict.fromkeys((asked.second, asked.method)):
+        tried = method == asked.method
         with suppress(FedlensError):  # it is met again, and said, when the map is to be shown
-            _soon(console, case, image, method, asked.against, badges=place == 0)
+            _soon(console, case, image, method, asked.against, tried, asked.second if tried else "")
 
 
 def _soon(
-    console: Console, case: Case, image: Tensor, method: str, against: int | None, badges: bool
+    console: Console,
+    case: Case,
+    image: Tensor,
+    method: str,
+    against: int | None,
+    badges: bool,
+    beside: str,
 ) -> "Future[Explained]":
     """Return the kept answer, or ask the model for one, which is then kept."""
     question = (case.digest, case.predicted, method, against)
     with _guard:
         kept = _kept.setdefault(console.examiner, OrderedDict())
-        for tried in (True, False):
-            if (question, tried) in kept and tried >= badges:
-                kept.move_to_end((question, tried))
-                return kept[question, tried]
+        tried = beside if badges else None  # what it is compared with; None where it is not tried
+        there = [one for one in kept if one[0] == question and tried in (None, one[1])]
+        if there:
+            found = max(there, key=lambda one: one[1] is not None)
+            kept.move_to_end(found)
+            return kept[found]
         contrasts = against is not None and METHODS[method].class_specific
         target = Contrast(case.predicted, against) if contrasts and against is not None else None
-        answer = console.examiner.explain_soon(image, method, target, badges=badges)
-        kept[question, badges] = answer
+        other = beside if beside not in ("", method) else None
+        answer = console.examiner.explain_soon(image, method, target, badges=badges, beside=other)
+        kept[question, tried] = answer
         while len(kept) > KEPT:
             kept.popitem(last=False)
     return answer
@@ -155,10 +179,14 @@ def both_maps(
         StoppedError: the model is out of service.
     """
     console.store.switch.check()
+    _both_soon(console, case, image, asked)
     maps, problems = [], []
-    for place, method in enumerate(dict.fromkeys((asked.method, asked.second))):
+    for method in dict.fromkeys((asked.method, asked.second)):
+        tried = method == asked.method
+        beside = asked.second if tried else ""
+        question = case, image, method, asked.against
         try:
-            maps.append(explained(console, case, image, method, asked.against, badges=place == 0))
+            maps.append(explained(console, *question, badges=tried, beside=beside))
         except FedlensError as error:
             problems.append(f"{method}: {error}")
     return maps, " ".join(problems)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fedlens.report.wording import count, percent
 from fedlens.review.contract import Case, Choice, Reason, State
+from fedlens.review.model.badges import AGREE, PARTLY
 from fedlens.review.model.need import USUAL
 
 NONE_OF_THEM = "none of the classes"
@@ -114,7 +115,7 @@ def agreement_words(overlap: float, share: float) -> str:
     """
     if overlap != overlap:
         return "The two maps cannot be compared: one of them shows nothing."
-    word = "agree" if overlap >= 0.5 else "agree in part" if overlap >= 0.2 else "disagree"
+    word = "agree" if overlap >= AGREE else "agree in part" if overlap >= PARTLY else "disagree"
     chance = share / (2 - share)
     return (
         f"The two methods {word}: of the pixels that either counts among its top "
