@@ -238,6 +238,7 @@ def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
         for position in range(part, count, len(reviewers)):
             number = numbers[position]
             store.queue.claim(me, number)
+            store.decisions.opened(me, number)
             override = position % 7 == 0
             other = (new[position].predicted + 1) % classes
             store.decisions.decide(

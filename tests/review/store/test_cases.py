@@ -136,6 +136,7 @@ def test_the_neediest_comes_first_and_own_work_before_it(store: Store) -> None:
 def test_what_others_deferred_comes_last_and_never_ones_own(store: Store) -> None:
     store.queue.add([new_case(k, need=0.9 - k / 10) for k in range(2)], LEAD)
     store.queue.claim(ANNA, 1)
+    store.decisions.opened(ANNA, 1)
     store.decisions.decide(ANNA, Decision(1, Choice.DEFER))
     assert store.queue.get(1).state is State.DEFERRED
     for actor, number in ((ANNA, 2), (BEN, 1)):
@@ -144,6 +145,7 @@ def test_what_others_deferred_comes_last_and_never_ones_own(store: Store) -> Non
         assert case.number == number
     store.queue.release(BEN, 1)
     assert store.queue.get(1).state is State.DEFERRED
+    store.decisions.opened(ANNA, 2)
     store.decisions.decide(ANNA, Decision(2, Choice.ACCEPT))
     assert store.queue.claim_next(ANNA) is None
 
@@ -240,6 +242,7 @@ def test_two_consoles_and_many_threads_never_share_a_case(opening: Callable[[], 
         actor, queue = Actor(f"person {k}", Role.REVIEWER), consoles[k % 2].queue
         decisions, numbers = consoles[k % 2].decisions, []
         while (case := queue.claim_next(actor)) is not None:
+            decisions.opened(actor, case.number)
             decisions.decide(actor, Decision(case.number, Choice.ACCEPT))
             numbers.append(case.number)
         return numbers

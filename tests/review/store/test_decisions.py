@@ -34,6 +34,12 @@ def two(store: Store) -> Store:
     return store
 
 
+@pytest.fixture
+def opened(two: Store) -> Store:
+    two.decisions.opened(ANNA, 1)
+    return two
+
+
 def table(store: Store) -> list[dict[str, Any]]:
     with store.database.read() as connection:
         query = select(DECISIONS).order_by(DECISIONS.c.sequence)
@@ -117,14 +123,16 @@ def test_a_worked_example(two: Store, clock: Clock) -> None:
     assert START == 1_795_000_000.0  # which the times above were worked out from
 
 
-def test_an_accepted_case_has_the_predicted_label(two: Store) -> None:
+def test_an_accepted_case_has_the_predicted_label(opened: Store) -> None:
+    two = opened
     record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     assert record.content["label"] == 1
-    assert record.content["seconds"] is None  # never opened
+    assert record.content["seconds"] == 0.0
     assert two.queue.get(1).label == 1
 
 
-def test_of_none_of_the_classes(two: Store) -> None:
+def test_of_none_of_the_classes(opened: Store) -> None:
+    two = opened
     decision = Decision(1, Choice.OVERRIDE, None, Reason.NOT_OF_ANY_CLASS)
     two.decisions.decide(ANNA, decision)
     case = two.queue.get(1)
@@ -148,6 +156,7 @@ def test_a_label_is_blind_only_before_the_reveal(two: Store) -> None:
     two.decisions.label_blind(ANNA, 1, None)
     with pytest.raises(ConflictError, match="already"):
         two.decisions.label_blind(ANNA, 1, 3)
+    two.decisions.opened(ANNA, 1)
     two.decisions.reveal(ANNA, 1, {})
     record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     two.decisions.undo(ANNA, record.sequence, "")
@@ -201,7 +210,8 @@ def test_who_may_know_the_answer_says_nothing_blind(two: Store, clock: Clock) ->
         Decision(1, Choice.ACCEPT, text="\ud800"),
     ],
 )
-def test_a_refused_decision_leaves_nothing(two: Store, decision: Decision) -> None:
+def test_a_refused_decision_leaves_nothing(opened: Store, decision: Decision) -> None:
+    two = opened
     before = two.trail.count()
     with pytest.raises(ReviewError):
         two.decisions.decide(ANNA, decision)
@@ -220,6 +230,8 @@ def test_whose_case_it_is(two: Store, clock: Clock) -> None:
         two.decisions.decide(BEN, Decision(2, Choice.ACCEPT))
     with pytest.raises(NotFoundError):
         two.decisions.decide(BEN, Decision(3, Choice.ACCEPT))
+    with pytest.raises(ConflictError, match="Open case 1 before"):
+        two.decisions.decide(ANNA, accept)
     two.decisions.opened(ANNA, 1)
     clock.now += 3600
     assert two.queue.get(1).state is State.OPEN  # the lease ran out, and nobody else came
@@ -239,7 +251,8 @@ def test_a_case_of_the_api_is_anyones_to_decide(store: Store) -> None:
     assert store.verify().valid
 
 
-def test_undoing_is_a_record_and_gives_the_case_back(two: Store) -> None:
+def test_undoing_is_a_record_and_gives_the_case_back(opened: Store) -> None:
+    two = opened
     decided = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     with pytest.raises(NotAllowedError, match="Anna's to undo"):
         two.decisions.undo(BEN, decided.sequence, "no")
@@ -263,6 +276,9 @@ def test_undoing_is_a_record_and_gives_the_case_back(two: Store) -> None:
         two.decisions.undo(ANNA, decided.sequence, "")
     with pytest.raises(NotFoundError):
         two.decisions.undo(ANNA, undone.sequence, "")
+    with pytest.raises(ConflictError, match="Open case 1 before"):
+        two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    two.decisions.opened(ANNA, 1)
     again = two.decisions.decide(ANNA, Decision(1, Choice.OVERRIDE, 2, Reason.WRONG_CLASS))
     two.decisions.undo(LEAD, again.sequence, "a lead may")
     assert two.queue.get(1).assignee == "Anna"
@@ -270,11 +286,13 @@ def test_undoing_is_a_record_and_gives_the_case_back(two: Store) -> None:
     assert two.verify().valid
 
 
-def test_what_came_after_stands_in_the_way_of_undoing(two: Store) -> None:
+def test_what_came_after_stands_in_the_way_of_undoing(opened: Store) -> None:
+    two = opened
     deferred = two.decisions.decide(ANNA, Decision(1, Choice.DEFER))
     two.queue.claim(BEN, 1)
     with pytest.raises(ConflictError, match="gone on"):
         two.decisions.undo(ANNA, deferred.sequence, "")
+    two.decisions.opened(BEN, 1)
     accepted = two.decisions.decide(BEN, Decision(1, Choice.ACCEPT))
     with pytest.raises(ConflictError, match="gone on"):
         two.decisions.undo(ANNA, deferred.sequence, "")
@@ -309,6 +327,7 @@ def test_of_many_who_decide_at_once_one_does(opening: Callable[[], Store]) -> No
     consoles = [opening(), opening()]
     consoles[0].queue.add([new_case(1)], LEAD)
     consoles[0].queue.claim(ANNA, 1)
+    consoles[0].decisions.opened(ANNA, 1)
 
     def work(k: int) -> Record | None:
         try:

@@ -19,6 +19,7 @@ def work(url: str, key: Path, there: int) -> None:
     def person(k: int) -> None:
         actor = Actor(f"person {k}", Role.REVIEWER)
         while (case := store.queue.claim_next(actor)) is not None:
+            store.decisions.opened(actor, case.number)
             record = store.decisions.decide(actor, Decision(case.number, Choice.ACCEPT))
             line = f"{record.sequence} {case.number} {record.digest}\n"
             os.write(there, line.encode())  # all or nothing

@@ -77,6 +77,7 @@ def test_what_is_left_verifies_and_vouches_for_what_is_left(store: Store, clock:
     assert store.people.check_password("Anna", PASSWORD) is not None
     assert [one.name for one in store.people.tokens()] == ["program"]
     assert store.queue.add([new_case(9)], LEAD) == [4]  # numbers are not used again
+    store.decisions.opened(BEN, 2)
     store.decisions.decide(BEN, Decision(2, Choice.ACCEPT))
     assert store.verify().valid
     assert verify_export(jsonl(store, LEAD), store.key.public).valid
@@ -130,6 +131,7 @@ def test_pruning_twice_and_the_anchors_of_before(
     store = opening()
     prune(store, LEAD)
     store.queue.claim(BEN, 3)
+    store.decisions.opened(BEN, 3)
     store.decisions.decide(BEN, Decision(3, Choice.ACCEPT))
     store.close()
     clock.now += 200 * DAY

@@ -50,6 +50,7 @@ def test_a_reason_is_needed(store: Store, why: str) -> None:
 def test_a_person_may_decide_while_the_model_is_stopped(store: Store) -> None:
     store.queue.add([new_case(1)], LEAD)
     store.queue.claim(ANNA, 1)
+    store.decisions.opened(ANNA, 1)
     store.switch.stop(LEAD, "a test")
     store.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     assert store.switch.state() is not None

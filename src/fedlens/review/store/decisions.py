@@ -103,24 +103,39 @@ class Decisions:
 
         return self.database.write(work)
 
-    def reveal(self, actor: Actor, case: int, displayed: Mapping[str, Any]) -> Record:
+    def reveal(
+        self,
+        actor: Actor,
+        case: int,
+        displayed: Mapping[str, Any],
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Record:
         """Record that the prediction and its map were shown, and how; renew the lease.
+
+        Args:
+            actor: to whom.
+            case: its number.
+            displayed: what was before them, plain JSON.
+            evidence: what the model said, plain JSON, for a decision that rests on it.
 
         Raises:
             NotFoundError: there is no such case.
         """
-        return self._step(actor, case, REVEALED, {"displayed": dict(displayed)})
+        content: dict[str, Any] = {"displayed": dict(displayed)}
+        if evidence:
+            content["evidence"] = dict(evidence)
+        return self._step(actor, case, REVEALED, content)
 
     def decide(self, actor: Actor, decision: Decision) -> Record:
         """Record a decision, and move the case to where it then stands.
 
-        A case must be theirs, or be free and have been opened by them (a lease that ran out while
-        nobody else came); one that came through the API is anyone's.
+        A case must have been opened by them, and be theirs or free (a lease that ran out while nobody
+        else came); one that came through the API is anyone's.
 
         Raises:
             NotFoundError: there is no such case.
             NotAllowedError: an auditor, or a case that is not theirs.
-            ConflictError: it is decided, or another person has it.
+            ConflictError: it is decided, another person has it, or they have not opened it.
             ReviewError: the decision does not hang together.
         """
         must_work(actor)
@@ -313,8 +328,10 @@ def _must_be_theirs(case: Case, actor: Actor, done: Work) -> None:
         )
     if case.state is State.ASSIGNED and case.assignee != actor.name:
         raise ConflictError(f"{case.assignee} is working case {case.number}; take another one.")
-    if case.queued and case.state is not State.ASSIGNED and done.opened is None:
-        raise NotAllowedError(f"Case {case.number} is not yours yet: take it first.")
+    if case.queued and done.opened is None:
+        if case.state is not State.ASSIGNED:
+            raise NotAllowedError(f"Case {case.number} is not yours yet: take it first.")
+        raise ConflictError(f"Open case {case.number} before you decide it.")
 
 
 def _find_decision(connection: Connection, sequence: int) -> Any:

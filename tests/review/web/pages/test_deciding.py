@@ -1,6 +1,7 @@
 """Deciding a case: what is recorded, what is refused, and the way back."""
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ def test_accepting_records_evidence_and_goes_on_to_the_next_case(
     reviewer, revealed: int, console: Console
 ):
     fields = {"method": "gradient", "second": "grad-cam", "against": "", "opacity": "40"}
+    reviewer.get(f"/cases/{revealed}?method=gradient&second=grad-cam")
     answer = reviewer.post(f"/cases/{revealed}/decide", choice="accept", text="clear", **fields)
     case = console.store.queue.get(revealed)
     assert (case.state, case.label) == (State.DECIDED, case.predicted)
@@ -32,6 +34,77 @@ def test_accepting_records_evidence_and_goes_on_to_the_next_case(
     assert re.fullmatch(rf"/cases/\d+\?after={case.decision}", address)
     assert not address.startswith(f"/cases/{revealed}?")
     assert f"/undo/{case.decision}" in reviewer.get(address)
+
+
+FORM = {"method": "grad-cam", "second": "gradient", "against": "", "opacity": "90"}
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"method": "gradient", "second": "grad-cam"},
+        {"method": "occlusion"},
+        {"second": "occlusion"},
+        {"against": "other"},
+    ],
+)
+@pytest.mark.parametrize("blind_first", [True, False])
+def test_what_was_not_shown_is_not_decided_on(
+    browser_of, console: Console, claimed: dict[str, str], blind_first: bool
+):
+    browser = browser_of(blind_first=blind_first)
+    case = browser.take_next()
+    if blind_first:
+        browser.post(f"/cases/{case}/label", label="3")
+        browser.get(f"/cases/{case}")
+    other = str((console.store.queue.get(case).predicted + 1) % 10)
+    form = {**FORM, **claimed, "choice": "accept"}
+    form["against"] = form["against"].replace("other", other)
+    refused = browser.post(f"/cases/{case}/decide", status=409, **form)
+    assert "was not shown to you as the form says" in refused.text
+    assert "decided" not in browser.kinds(case)
+    query = "&".join(f"{name}={form[name]}" for name in ("method", "second", "against"))
+    if "occlusion" in query:  # which this console does not offer
+        return
+    browser.get(f"/cases/{case}?{query}")
+    shown = [one for one in browser.records(case) if one.kind == "revealed"][-1].content
+    browser.post(f"/cases/{case}/decide", **form)
+    content = decision_of(browser, case)
+    assert content["displayed"] == shown["displayed"] | {"opacity": 0.9}
+    assert content["evidence"] == shown["evidence"]
+    assert content["evidence"]["explanation"]["method"] == form["method"]
+
+
+def test_an_older_page_is_still_one_that_was_shown(reviewer, revealed: int):
+    """Somebody goes back in the browser, or has two tabs."""
+    reviewer.get(f"/cases/{revealed}?method=gradient&second=grad-cam")
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept", **FORM)
+    maps = decision_of(reviewer, revealed)["displayed"]["maps"]
+    assert [one["method"] for one in maps] == ["grad-cam", "gradient"]
+
+
+def test_a_case_that_was_not_opened_is_not_decided(browser_of, console: Console):
+    browser = browser_of(blind_first=False)
+    path = urlsplit(browser.post("/next").headers["location"]).path
+    case = int(path.rpartition("/")[2])
+    browser.post(f"{path}/decide", status=409, choice="accept")
+    assert browser.kinds(case) == []
+    browser.get(path)
+    browser.post(f"{path}/decide", choice="accept")
+    assert decision_of(browser, case)["opened"] is not None
+    browser.post(f"/undo/{console.store.queue.get(case).decision}")
+    again = browser.post(f"{path}/decide", status=409, choice="accept")
+    assert "Open case" in again.text
+
+
+def test_maps_that_were_raised_without_a_word_of_it_are_on_record_before_the_decision(browser_of):
+    browser = browser_of(blind_first=False)
+    case = browser.take_next()
+    browser.post(f"/cases/{case}/decide", choice="accept", **(FORM | {"opacity": "70"}))
+    assert browser.kinds(case) == ["opened", "revealed", "revealed", "decided"]
+    content = decision_of(browser, case)
+    assert content["displayed"]["opacity"] == 0.7
+    assert content["map_revealed"] == browser.records(case)[2].time
 
 
 def test_undoing_is_a_record_of_its_own_and_leads_back(reviewer, revealed: int, console: Console):

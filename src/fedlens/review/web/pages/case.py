@@ -17,6 +17,7 @@ from fedlens.review.contract import (
     Person,
     Reason,
     ReviewError,
+    Role,
     State,
 )
 from fedlens.review.model import Explained
@@ -37,7 +38,7 @@ from fedlens.review.web.pages.seeing import (
 )
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import Signed
-from fedlens.review.web.showing import displayed, note_display
+from fedlens.review.web.showing import decided_on, displayed, note_display
 
 CANNOT_TELL = "unsure"
 NONE_OF_THEM = "none"
@@ -72,11 +73,11 @@ def label(
     if label != CANNOT_TELL:
         console.store.decisions.label_blind(person.actor, number, own)
     asked = _asked(console, case, {})
-    maps = _maps(console, case, asked)[0]
-    shown = displayed(case, asked, maps)
+    maps, _, stopped = _maps(console, case, asked)
+    shown = displayed(case, asked, maps, stopped=stopped)
     if label == CANNOT_TELL:
         shown["own_label"] = CANNOT_TELL
-    console.store.decisions.reveal(person.actor, number, shown)
+    console.store.decisions.reveal(person.actor, number, shown, _evidence(console, case, maps))
     return RedirectResponse(f"/cases/{number}", 303)
 
 
@@ -104,12 +105,12 @@ def decide(
         raise ConflictError(
             f"Label case {number} first; then the model's answer is yours to judge."
         )
-    maps, _, stopped = _maps(console, case, asked)
+    shown, evidence = _decided_on(console, case, person, form)
     try:
         decision = Decision(
             case=number,
-            displayed=displayed(case, asked, maps) | ({"stopped": True} if stopped else {}),
-            evidence=_evidence(console, case, maps),
+            displayed=shown,
+            evidence=evidence,
             text=text.replace("\r\n", "\n").strip(),
             misleading=misleading == "yes",
             **_chosen(choice, label, reason),
@@ -193,8 +194,9 @@ def _page(
         maps, no_maps, stopped = _maps(console, case, asked)
         if maps and image is not None and request.query_params.get("neighbours") == "yes":
             near = neighbours(console, image)
-        if (may.mine and not stopped) or _no_longer_blind(console, case, may):
-            note_display(console, person, case, displayed(case, asked, maps, near))
+        if may.mine or _no_longer_blind(console, case, may):
+            shown = displayed(case, asked, maps, near, stopped=stopped)
+            note_display(console, person, case, shown, _evidence(console, case, maps))
     elif may.mine and image is not None:
         prepare(console, case, image, asked)
     seen = Seen(
@@ -222,6 +224,18 @@ def _page(
         after=after_view(console, person, request.query_params.get("after", "")),
         undone=bool(request.query_params.get("undone")) and may.mine and case.decision is None,
     )
+
+
+def _decided_on(
+    console: Console, case: Case, person: Person, form: Mapping[str, str]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return what a decision rests on; what it says of the model now is that it was stopped."""
+    if person.role is Role.AUDITOR:  # to whom nothing was shown on record, and who is refused
+        return {}, {}
+    shown, evidence = decided_on(console, person, case, form)
+    if console.store.switch.state() is not None:
+        shown = {**shown, "stopped": True}
+    return shown, evidence or _evidence(console, case, [])
 
 
 def _no_longer_blind(console: Console, case: Case, may: Access) -> bool:
