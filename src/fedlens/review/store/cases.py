@@ -48,6 +48,7 @@ from fedlens.review.store.trail import (
     RELEASED,
     Trail,
 )
+from fedlens.review.store.worked import those_worked
 
 BATCH = 200
 _NOTHING = Filters()
@@ -68,7 +69,8 @@ class Queue:
         """Add cases, and return their numbers in order.
 
         A queued case that is there already (same source, same digest) is left as it is, and its
-        number is returned. What comes through the API is a case of its own each time.
+        number is returned; so it is of one that was decided, though its records were pruned since.
+        What comes through the API is a case of its own each time.
 
         Args:
             cases: any number of them; they are written in batches.
@@ -339,7 +341,8 @@ def _those_there(connection: Connection, batch: Sequence[NewCase]) -> dict[tuple
     query = select(CASES.c.source, CASES.c.digest, CASES.c.number).where(
         CASES.c.source.in_(sources)
     )
-    return {(row.source, row.digest): row.number for row in connection.execute(query)}
+    there = {(row.source, row.digest): row.number for row in connection.execute(query)}
+    return those_worked(connection, batch) | there
 
 
 def _about(filters: Filters) -> Iterator[ColumnElement[bool]]:

@@ -31,6 +31,7 @@ from fedlens.review.store.trail import (
     UNDONE,
     record_from,
 )
+from fedlens.review.store.worked import check_worked
 
 STREAM = {"yield_per": 1000}
 # in the order of :func:`decision_row`; whether one was taken back is another record's to say
@@ -52,6 +53,7 @@ def check_tables(connection: Connection, first: int, findings: Findings) -> None
     _check_states(connection, findings)
     _check_standing(connection, first, findings)
     _check_people(connection, findings)
+    check_worked(connection, findings)
 
 
 def _stream(connection: Connection, query: Select[Any]) -> Any:

@@ -1,7 +1,8 @@
 """Retention: the oldest records may go after half a year, by a record that says so.
 
 What stays is vouched for by what stays: cases, people and tokens whose records go are recorded anew,
-and what was decided within the records that go is removed with them.
+and what was decided within the records that go is removed with them, but for a mark that keeps the
+image from being queued again (see :mod:`~.worked`).
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from fedlens.review.store.trail import (
     Trail,
 )
 from fedlens.review.store.verification import prunes_by_last, verify
+from fedlens.review.store.worked import keep_marks
 
 if TYPE_CHECKING:
     from fedlens.review.store.store import Store
@@ -117,6 +119,7 @@ def _prune(
     numbers = list(connection.execute(told_of.order_by(CASES.c.number)).scalars())
     for start in range(0, len(numbers), _NUMBERS):
         trail.append(connection, PRUNED, actor, {"cases": numbers[start : start + _NUMBERS]})
+    keep_marks(connection, trail, actor, decided, last)
     connection.execute(delete(CASES).where(decided))
     # a case whose deferral goes is open again
     connection.execute(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import Boolean, Connection, Integer, Table, func, or_, select, text, type_coerce
 
 from fedlens.review.store.checking import Findings
-from fedlens.review.store.tables import CASES, DECISIONS, HEAD, METADATA, PEOPLE
+from fedlens.review.store.tables import CASES, DECISIONS, HEAD, METADATA, PEOPLE, WORKED
 
 _ADDED = {
     "sqlite": "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')",
@@ -65,7 +65,8 @@ def _check_head(connection: Connection, findings: Findings) -> None:
     if connection.execute(select(func.count()).select_from(HEAD)).scalar_one() > 1:
         findings.add(None, "head", "Somebody added another end of the chain to the store.")
     next_case = connection.execute(select(HEAD.c.next_case).where(HEAD.c.id == 1)).scalar()
-    last = connection.execute(select(func.max(CASES.c.number))).scalar() or 0
+    numbers = (connection.execute(select(func.max(t.c.number))).scalar() for t in (CASES, WORKED))
+    last = max(number or 0 for number in numbers)
     if next_case is not None and not (isinstance(next_case, int) and next_case > last):
         findings.add(None, "head", "The number that the next case is to have was changed.")
 

@@ -1,6 +1,6 @@
 """The tables of a store, the same on SQLite and PostgreSQL.
 
-``records`` is the trail and the truth. ``cases`` and ``decisions`` are worked out from it, so that
+``records`` is the trail and the truth. ``cases``, ``decisions`` and ``worked`` follow from it, so that
 pages are fast; verification compares them. A change here needs a migration.
 """
 
@@ -81,6 +81,17 @@ Index("cases_assignee", CASES.c.assignee, *_BY_NEED, CASES.c.state, CASES.c.queu
 Index("cases_lease", CASES.c.state, CASES.c.lease_until)
 Index("cases_record", CASES.c.record)
 Index("cases_source", CASES.c.source, CASES.c.digest)
+
+WORKED = Table(
+    "worked",
+    METADATA,
+    Column("number", NUMBER, primary_key=True, autoincrement=False),
+    Column("mark", Text, nullable=False),
+    Column("record", NUMBER, nullable=False),
+    Index("worked_mark", "mark"),
+    Index("worked_record", "record"),
+)
+"""Cases that were decided and have gone with their decision; see :mod:`~.worked`."""
 
 DECISIONS = Table(
     "decisions",
