@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -106,3 +108,33 @@ def test_an_anchor_contradicts_an_older_state(auditor, reviewer, console: Consol
     assert anchor["count"] == auditor.records()[-1].sequence
     tamper(console, f"DELETE FROM records WHERE sequence = {anchor['count']}")
     assert "Chain NOT valid" in text_of(auditor.post("/trail/verify", status=200).text)
+
+
+def test_who_comes_while_the_chain_is_verified_does_not_wait(
+    auditor, console: Console, text_of, monkeypatch: pytest.MonkeyPatch
+):
+    """Each would hold a thread of those that answer everybody."""
+    begun, finish = threading.Event(), threading.Event()
+    verify = console.store.verify
+
+    def slow():
+        begun.set()
+        assert finish.wait(30)
+        return verify()
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(console.store, "verify", slow)
+        first = pool.submit(auditor.post, "/trail/verify", 200)
+        assert begun.wait(30)
+        try:
+            for _ in range(3):
+                refused = auditor.post("/trail/verify", status=429)
+                assert "being verified just now" in text_of(refused.text)
+                assert int(refused.headers["Retry-After"]) > 0
+        finally:
+            finish.set()
+        assert "Chain valid" in text_of(first.result().text)
+    assert "Chain valid" in text_of(auditor.post("/trail/verify", status=200).text)
+    monkeypatch.setattr(console.store, "verify", lambda: 1 / 0)
+    auditor.post("/trail/verify", status=500)
+    auditor.post("/trail/verify", status=500)  # a verification that failed does not keep the turn

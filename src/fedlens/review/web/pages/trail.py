@@ -9,6 +9,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -88,9 +89,21 @@ def show(request: Request, console: ConsoleOf, person: Signed) -> Response:
 
 @router.post("/trail/verify")
 def check(request: Request, console: ConsoleOf, person: Signed) -> Response:
-    """Verify the whole chain now, and show what was found; one at a time."""
-    with _verifying:
+    """Verify the whole chain now, and show what was found; one at a time.
+
+    Whoever comes meanwhile is told so and does not wait: who waits holds one of the threads that
+    answer everybody.
+    """
+    if not _verifying.acquire(blocking=False):
+        raise HTTPException(
+            429,
+            "The chain is being verified just now; try again in a moment.",
+            {"Retry-After": "5"},
+        )
+    try:
         found = console.store.verify()
+    finally:
+        _verifying.release()
     return _page(request, console, person, verdict_of(found))
 
 
