@@ -36,6 +36,11 @@ def test_a_lead_does_not_lock_themselves_out(lead, console: Console):
     for path, change in (("active", {"active": "no"}), ("role", {"role": "auditor"})):
         answer = lead.post(f"/people/{path}", status=403, name="lead", **change)
         assert "another lead" in answer.text
+    people = console.store.people
+    people.add("Other", "a long enough password", Role.LEAD, people.get("lead").actor)
+    for name in ("LEAD", "Lead"):  # that they are not the last lead is no way round
+        answer = lead.post("/people/role", status=403, name=name, role="reviewer")
+        assert "another lead" in answer.text
     page = lead.get("/people")
     assert 'aria-label="Deactivate lead"' not in page and 'aria-label="Role of lead"' not in page
     assert 'aria-label="Deactivate reviewer"' in page

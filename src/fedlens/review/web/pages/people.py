@@ -172,7 +172,7 @@ def change_password(
 
 
 def _check_another(person: Person, name: str) -> None:
-    if name == person.name:
+    if folded_name(name) == folded_name(person.name):  # the store takes any case for the same
         raise NotAllowedError("Nobody locks themselves out: another lead changes your role.")
 
 
