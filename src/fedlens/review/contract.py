@@ -125,6 +125,7 @@ class NewCase:
         signals: what ``need`` was made of, name -> value in [0, 1]: ``uncertainty``,
             ``disagreement`` (of explanation methods), ``weak-class``, ``novelty``.
         queued: False for what came through the API: it may be decided, but is shown to nobody.
+        logits: that the probabilities were made from, one a class, or None where they are not known.
     """
 
     digest: str
@@ -134,6 +135,7 @@ class NewCase:
     need: float
     signals: Mapping[str, float] = field(default_factory=dict)
     queued: bool = True
+    logits: tuple[float, ...] | None = None
 
     @property
     def confidence(self) -> float:

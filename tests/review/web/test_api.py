@@ -248,7 +248,8 @@ def test_what_is_no_json_object_is_refused(program: TestClient, content: bytes, 
 
 def queued(kept: Store, subject: Subject) -> int:
     probabilities = (0.91,) + (0.01,) * 9
-    new = NewCase("a" * 64, "test/0", 0, probabilities, 0.5, {"uncertainty": 0.09})
+    signals, logits = {"uncertainty": 0.09}, (2.5,) + (-2.0,) * 9
+    new = NewCase("a" * 64, "test/0", 0, probabilities, 0.5, signals, logits=logits)
     return kept.queue.add([new], LEAD)[0]
 
 
@@ -301,7 +302,10 @@ def test_nobody_decides_before_they_have_labelled(
     kept.decisions.reveal(actor, number, {})
     assert program.post("/v1/decisions", json={"case": number, "choice": "accept"}).is_success
     (record,) = kept.decisions.recent(actor)
-    assert record.content["evidence"]["model"]["weights"] == subject.digest
+    evidence = record.content["evidence"]
+    assert evidence["model"]["weights"] == subject.digest
+    assert evidence["logits"] == [2.5] + [-2.0] * 9
+    assert (evidence["rule"], evidence["threshold"]) == ("largest logit", None)
 
 
 def test_somebody_elses_case_is_not_decided(program: TestClient, kept: Store, subject: Subject):

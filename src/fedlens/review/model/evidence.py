@@ -4,6 +4,7 @@ from typing import Any
 
 from fedlens.explain import Contrast
 from fedlens.files import without_nan
+from fedlens.review.contract import NewCase
 from fedlens.review.model.findings import Explained, Prediction
 from fedlens.review.model.subject import Subject
 from fedlens.training.calibration import Temperature
@@ -40,29 +41,46 @@ def evidence(finding: Prediction | Explained, model: dict[str, Any]) -> dict[str
         model: see :func:`identity`.
     """
     prediction = finding.prediction if isinstance(finding, Explained) else finding
-    content: dict[str, Any] = {
-        "model": model,
-        "image": prediction.digest,
-        "logits": list(prediction.logits),
-        "probabilities": list(prediction.probabilities),
-        "predicted": prediction.predicted,
-        "threshold": None,
-        "rule": RULE,
-        "novelty": prediction.novelty,
-        "need": prediction.need,
-        "signals": dict(prediction.signals),
-    }
+    content = _said(prediction, model) | {"novelty": prediction.novelty}
     if isinstance(finding, Explained):
         # Only here can a number be none: a prediction of such numbers is refused.
         content["explanation"] = {
-            **without_nan(dict(finding.meta)),
-            "target": target_json(finding),
+            **how_made(finding),
             "map": finding.digest,
             "degenerate": finding.degenerate,
             "details": without_nan(dict(finding.details)),
             "badges": [without_nan(badge.to_json()) for badge in finding.badges],
         }
     return content
+
+
+def evidence_of_case(case: NewCase, model: dict[str, Any]) -> dict[str, Any]:
+    """Return what the record holds of a case where the model is not asked: what it said at first.
+
+    Args:
+        case: with its logits, if they are known.
+        model: see :func:`identity`.
+    """
+    return _said(case, model) | {"explanation": None}
+
+
+def how_made(finding: Explained) -> dict[str, Any]:
+    """Return all that is needed to make a map again, plain JSON: its ``meta`` and ``target``."""
+    return {**without_nan(dict(finding.meta)), "target": target_json(finding)}
+
+
+def _said(of: Prediction | NewCase, model: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": model,
+        "image": of.digest,
+        "logits": None if of.logits is None else list(of.logits),
+        "probabilities": list(of.probabilities),
+        "predicted": of.predicted,
+        "threshold": None,
+        "rule": RULE,
+        "need": of.need,
+        "signals": dict(of.signals),
+    }
 
 
 def target_json(finding: Explained) -> int | dict[str, int] | None:

@@ -92,6 +92,7 @@ class Prediction:
             need=self.need,
             signals=dict(self.signals),
             queued=queued,
+            logits=self.logits,
         )
 
 

@@ -15,7 +15,7 @@ from fedlens.review.store.trail import EXPLAINED, PREDICTED, Entry, Trail
 
 _COLUMNS = (
     *("digest", "source", "predicted", "probabilities", "need", "signals", "flags", "queued"),
-    *("state", "added", "number", "record"),
+    *("state", "added", "logits", "number", "record"),
 )
 _ADD_CASES = Prepared(CASES.insert(), _COLUMNS)
 

@@ -39,6 +39,7 @@ COLUMNS = (
     CASES.c.label,
     CASES.c.decision,
     CASES.c.added,
+    CASES.c.logits,
 )
 
 
@@ -60,6 +61,10 @@ def row_of(case: NewCase, added: float) -> dict[str, Any]:
         )
     if not all(0 <= value <= 1 for value in (case.need, *case.probabilities)):
         raise ReviewError("A probability, or a case's need, is a number from 0 to 1.")
+    if case.logits is not None and len(case.logits) != len(case.probabilities):
+        raise ReviewError(
+            f"A case has {len(case.logits)} logits, and {len(case.probabilities)} probabilities."
+        )
     signals = {check_name(name, "signal"): finite(case.signals[name]) for name in case.signals}
     high = sorted(name for name, value in signals.items() if value >= HIGH)
     return {
@@ -73,6 +78,9 @@ def row_of(case: NewCase, added: float) -> dict[str, Any]:
         "queued": bool(case.queued),
         "state": str(State.OPEN),
         "added": float(added),
+        "logits": None
+        if case.logits is None
+        else canonical([float(value) for value in case.logits]),
     }
 
 
@@ -81,9 +89,12 @@ def vouched(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``case`` (number), ``source``, ``image`` (its digest), ``predicted``, and ``fields``: SHA-256
-        over everything else that never changes (probabilities, need, signals, queued, added).
+        over everything else that never changes (probabilities, need, signals, queued, added, and the
+        logits, where the case has some: of what came before they were kept the digest stays).
     """
     fixed = [row[name] for name in ("probabilities", "need", "signals", "flags", "queued", "added")]
+    if row["logits"] is not None:
+        fixed.append(row["logits"])
     return {
         "case": row["number"],
         "source": row["source"],
@@ -102,6 +113,9 @@ def case_from(row: Any) -> Case:
     try:
         probabilities = tuple(float(value) for value in json.loads(row.probabilities))
         signals = {name: float(value) for name, value in json.loads(row.signals).items()}
+        logits = None
+        if row.logits is not None:
+            logits = tuple(float(value) for value in json.loads(row.logits))
         State(row.state)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConflictError(
@@ -122,6 +136,7 @@ def case_from(row: Any) -> Case:
         label=row.label,
         decision=row.decision,
         added=row.added,
+        logits=logits,
     )
 
 

@@ -71,6 +71,7 @@ CASES = Table(
     Column("decision", NUMBER),
     Column("added", Double, nullable=False),
     Column("record", NUMBER, nullable=False),
+    Column("logits", Text),
 )
 # each begins with what is asked for and ends with what makes it enough by itself
 _BY_NEED = (CASES.c.need.desc(), CASES.c.number)

@@ -7,7 +7,9 @@ record with everything that they were shown. An auditor decides nothing, and lea
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedlens.files import without_nan
 from fedlens.review.contract import Case, ConflictError, Person, Record, Role
+from fedlens.review.model.evidence import how_made
 from fedlens.review.store.trail import REVEALED
 from fedlens.review.store.work import maps_are_on
 from fedlens.review.web.console import Console
@@ -183,5 +185,6 @@ def _map(one: "Explained") -> dict[str, Any]:
         "method": one.method,
         "map": one.digest,
         "degenerate": one.degenerate,
-        "badges": [badge.to_json() for badge in one.badges],
+        "badges": [without_nan(badge.to_json()) for badge in one.badges],
+        "meta": how_made(one),
     }

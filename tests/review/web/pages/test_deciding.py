@@ -5,7 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import fedlens
 from fedlens.review.contract import State
+from fedlens.review.model import map_digest
 from fedlens.review.web.console import Console
 
 
@@ -183,8 +185,27 @@ def test_while_the_model_is_stopped_people_decide_without_its_maps(
     content = decision_of(reviewer, revealed)
     assert content["displayed"]["stopped"] is True
     assert content["displayed"]["maps"] == []
-    assert content["evidence"]["explanation"] is None
-    assert content["evidence"]["model"]["weights"] == console.subject.digest
+    evidence = content["evidence"]
+    assert evidence["explanation"] is None
+    assert evidence["model"]["weights"] == console.subject.digest
+    image = console.images.image(console.store.queue.get(revealed))
+    (said,) = console.examiner.predict(image[None])
+    assert evidence["logits"] == list(said.logits)
+    assert (evidence["rule"], evidence["threshold"]) == ("largest logit", None)
+    assert (evidence["image"], evidence["need"]) == (said.digest, said.need)
+
+
+def test_each_map_is_on_record_with_all_that_made_it(reviewer, revealed: int, console: Console):
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    content = decision_of(reviewer, revealed)
+    image = console.images.image(console.store.queue.get(revealed))
+    for one in content["displayed"]["maps"]:
+        bare = fedlens.explain(console.subject.model, image[None], one["method"])
+        for name in ("method", "version", "parameters", "seed", "baseline", "layer"):
+            assert one["meta"][name] == bare.meta[name]
+        assert map_digest(bare.values[0]) == one["map"]
+    first = content["displayed"]["maps"][0]["meta"]
+    assert first.items() <= content["evidence"]["explanation"].items()
 
 
 def test_a_flag_says_which_explanation_it_is_about(

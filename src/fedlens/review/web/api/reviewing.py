@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 
 from fedlens.review.contract import Case, Decision, NotAllowedError, Person, Role, State
+from fedlens.review.model.evidence import evidence_of_case
 from fedlens.review.web.api.asking import class_number
 from fedlens.review.web.api.models import (
     CaseAnswer,
@@ -64,7 +65,7 @@ def decide(
         text=body.text,
         misleading=body.misleading,
         displayed={"through": "api", **shown},
-        evidence=evidence or _of_the_queue(console, found),
+        evidence=evidence or evidence_of_case(found, console.examiner.identity),
     )
     return record_answer(console.store.decisions.decide(person.actor, decision))
 
@@ -85,15 +86,6 @@ def model(console: ConsoleOf, person: Signed) -> ModelAnswer:
     """Show the model under review."""
     stopped = console.store.switch.state() is not None
     return model_answer(console.examiner, console.fingerprint, stopped)
-
-
-def _of_the_queue(console: Console, found: Case) -> dict[str, Any]:
-    return {
-        "model": dict(console.examiner.identity),
-        "predicted": found.predicted,
-        "probabilities": list(found.probabilities),
-        "explanation": None,
-    }
 
 
 def _withheld(console: Console, person: Person, found: Case) -> bool:

@@ -21,6 +21,7 @@ from fedlens.review.contract import (
     State,
 )
 from fedlens.review.model import Explained
+from fedlens.review.model.evidence import evidence_of_case
 from fedlens.review.model.neighbours import Neighbour
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.after import after_view
@@ -261,12 +262,7 @@ def _maps(console: Console, case: Case, asked: Asked) -> tuple[list[Explained], 
 def _evidence(console: Console, case: Case, maps: list[Explained]) -> dict[str, Any]:
     if maps:
         return dict(console.examiner.evidence(maps[0]))
-    return {
-        "model": dict(console.examiner.identity),
-        "predicted": case.predicted,
-        "probabilities": list(case.probabilities),
-        "explanation": None,
-    }
+    return evidence_of_case(case, console.examiner.identity)
 
 
 def _image(console: Console, case: Case) -> tuple[Tensor | None, str]:
