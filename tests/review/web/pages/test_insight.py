@@ -3,7 +3,10 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from fedlens.review.web.console import Console
+from fedlens.review.web.pages import figures
 
 CHARTS = ("/insight/classes.svg", "/insight/weeks.svg", "/insight/agreement.svg")
 
@@ -76,3 +79,35 @@ def test_charts_are_pictures_for_light_and_dark(reviewer, lead):
         used = set(re.findall(r"var\((--c\d)\)", answer.text))
         assert used
         assert all(f"{name}:#" in answer.text for name in used)
+
+
+def test_the_figures_are_worked_out_once_for_each_state(
+    reviewer, lead, console: Console, text_of, monkeypatch: pytest.MonkeyPatch
+):
+    """At a hundred thousand decisions each working out takes seconds, and a page has three charts."""
+    worked = []
+    work = figures.figures
+
+    def counted(rows, flags):
+        worked.append(len(rows))
+        return work(rows, flags)
+
+    monkeypatch.setattr(figures, "figures", counted)
+
+    def look() -> str:
+        for path in CHARTS:
+            lead.get(path)
+        return text_of(lead.get("/insight"))
+
+    number = reviewer.take_next()
+    reviewer.post(f"/cases/{number}/label", label="1")
+    reviewer.post(f"/cases/{number}/decide", choice="accept")
+    look()
+    assert "flag outside" not in look()
+    assert worked == [1]
+    reviewer.post(f"/cases/{number}/flag", text="it marks the corner")
+    assert "one flag outside of a decision" in look()
+    assert worked == [1, 1]
+    reviewer.post(f"/undo/{console.store.queue.get(number).decision}")
+    assert "1 decisions undone" in look()
+    assert worked == [1, 1, 1]

@@ -1,27 +1,20 @@
 """The page of insight: what the decisions say of the model and of how the console is used."""
 
 import math
-import threading
 from collections.abc import Sequence
 from typing import Annotated
-from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter
-from sqlalchemy import func, select
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fedlens.report.tables import Table
 from fedlens.report.wording import NONE, count, decimal, duration, percent
-from fedlens.review import insight
-from fedlens.review.contract import REASONS_IN_WORDS, Choice, Person, Reason, Role
-from fedlens.review.insight import Agreement, Decided, Rate, Times
-from fedlens.review.store import Store
-from fedlens.review.store.chain import in_seconds
-from fedlens.review.store.tables import DECISIONS, RECORDS
-from fedlens.review.store.trail import FLAGGED
+from fedlens.review.contract import REASONS_IN_WORDS, Person, Reason, Role
+from fedlens.review.insight import Agreement, Pair, Rate, Times
 from fedlens.review.web.console import ConsoleOf
 from fedlens.review.web.pages.charts import rates_figure, svg_response, weeks_figure
+from fedlens.review.web.pages.figures import Figures, figures_of
 from fedlens.review.web.pages.words import class_name
 from fedlens.review.web.rendering import page
 from fedlens.review.web.security import needs
@@ -30,62 +23,59 @@ Reader = Annotated[Person, needs(Role.LEAD, Role.AUDITOR)]
 KeyFigure = tuple[str, str]
 
 router = APIRouter()
-_kept: "WeakKeyDictionary[Store, tuple[object, list[Decided]]]" = WeakKeyDictionary()
-_guard = threading.Lock()
 
 
 @router.get("/insight")
 def show(request: Request, console: ConsoleOf, person: Reader) -> Response:
     """Show what the decisions say, in tables and charts."""
-    rows = decisions_of(console.store)
+    found = figures_of(console.store)
     names = console.subject.class_names
-    by_class = insight.override_rates(rows, lambda one: one.predicted)
     return page(
         request,
         "insight.html.j2",
-        some=bool(rows),
-        figures=key_figures(rows, flags_of(console.store)),
-        agreement=agreement_words(agreed := insight.agreement(rows)),
-        labelled_first=agreed.before.of > 0,
+        some=found.standing + found.undone > 0,
+        figures=key_figures(found),
+        agreement=agreement_words(found.agreement),
+        labelled_first=found.agreement.before.of > 0,
         classes=rate_table(
             "How often answers of each class were overridden.",
             "Predicted",
-            by_class,
-            [class_name(_number(one), names) for one in by_class],
+            found.classes,
+            [class_name(_number(one), names) for one in found.classes],
         ),
         weeks=rate_table(
             "How often answers were overridden, by week.",
             "Week of",
-            weeks := insight.weekly(rows),
-            [str(one.key) for one in weeks],
+            found.weeks,
+            [str(one.key) for one in found.weeks],
         ),
         reviewers=rate_table(
             "How often each reviewer overrode.",
             "Reviewer",
-            people := insight.override_rates(rows, lambda one: one.reviewer),
-            [str(one.key) for one in people],
+            found.reviewers,
+            [str(one.key) for one in found.reviewers],
         ),
         models=rate_table(
             "How often each version of the model was overridden.",
             "Weights",
-            versions := insight.override_rates(rows, lambda one: one.model),
-            [str(one.key)[:12] or "not known" for one in versions],
+            found.models,
+            [str(one.key)[:12] or "not known" for one in found.models],
         ),
         reasons=rate_table(
             "Why answers were overridden.",
             "Reason",
-            why := insight.reasons(rows),
-            [REASONS_IN_WORDS[Reason(str(one.key))] for one in why],
+            found.reasons,
+            [REASONS_IN_WORDS[Reason(str(one.key))] for one in found.reasons],
         ),
-        times=times_table(rows),
-        pairs=pairs_table(rows),
+        times=times_table(*found.times),
+        pairs=pairs_table(found.pairs),
     )
 
 
 @router.get("/insight/classes.svg")
 def classes_chart(console: ConsoleOf, person: Reader) -> Response:
     """Draw the override rate of each class."""
-    rates = insight.override_rates(decisions_of(console.store), lambda one: one.predicted)
+    rates = figures_of(console.store).classes
     names = [class_name(_number(one), console.subject.class_names) for one in rates]
     return svg_response(rates_figure(rates, names, "Share overridden, with 95 % interval"))
 
@@ -93,14 +83,14 @@ def classes_chart(console: ConsoleOf, person: Reader) -> Response:
 @router.get("/insight/weeks.svg")
 def weeks_chart(console: ConsoleOf, person: Reader) -> Response:
     """Draw the override rate over the weeks."""
-    rates = insight.weekly(decisions_of(console.store))
-    return svg_response(weeks_figure(rates, "Share overridden, with 95 % interval"))
+    weeks = figures_of(console.store).weeks
+    return svg_response(weeks_figure(weeks, "Share overridden, with 95 % interval"))
 
 
 @router.get("/insight/agreement.svg")
 def agreement_chart(console: ConsoleOf, person: Reader) -> Response:
     """Draw how often reviewers agreed with the model before and after the reveal."""
-    found = insight.agreement(decisions_of(console.store))
+    found = figures_of(console.store).agreement
     figure = rates_figure(
         [found.before, found.after],
         ["Before the reveal", "After it"],
@@ -109,76 +99,19 @@ def agreement_chart(console: ConsoleOf, person: Reader) -> Response:
     return svg_response(figure)
 
 
-def decisions_of(store: Store) -> list[Decided]:
-    """Return all decisions, the oldest first; they are read anew only where there are new ones."""
-    columns = DECISIONS.c
-    with store.database.read() as connection:
-        state = tuple(
-            connection.execute(
-                select(
-                    func.count(),
-                    func.max(columns.sequence),
-                    func.count(columns.undone_by),
-                    func.max(columns.undone_by),
-                )
-            ).one()
-        )
-        with _guard:
-            kept = _kept.get(store)
-        if kept is not None and kept[0] == state:
-            return kept[1]
-        rows = connection.execute(select(DECISIONS).order_by(columns.sequence))
-        found = [
-            Decided(
-                sequence=row.sequence,
-                time=in_seconds(row.time),
-                case=row.case,
-                reviewer=row.reviewer,
-                predicted=row.predicted,
-                choice=Choice(row.choice),
-                label=row.label,
-                reason=None if row.reason is None else Reason(row.reason),
-                misleading=row.misleading,
-                blind_label=row.blind_label,
-                seconds=row.seconds,
-                model=row.model or "",
-                undone=row.undone_by is not None,
-            )
-            for row in rows
-        ]
-    with _guard:
-        _kept[store] = (state, found)
-    return found
-
-
-def flags_of(store: Store) -> list[int]:
-    """Return the case of each explanation that was flagged outside of a decision."""
-    flagged = select(RECORDS.c.case).where(RECORDS.c.kind == FLAGGED)
-    with store.database.read() as connection:
-        return list(connection.execute(flagged).scalars())
-
-
-def key_figures(rows: Sequence[Decided], flags: Sequence[int] = ()) -> list[KeyFigure]:
-    """Return the numbers at the head of the page, each with what it is.
-
-    Args:
-        rows: all decisions.
-        flags: the case of each flag outside of a decision. A flag counts for the decision of its
-            case whether it came with it or not; one of a case that nobody has decided is told of.
-    """
-    every = insight.override_rates(rows)
-    overall = every[0] if every else insight.rate("all", 0, 0)
-    standing = [one for one in rows if not one.undone]
-    deferred = sum(one.choice is Choice.DEFER for one in standing)
-    flagged = insight.misleading(rows, frozenset(flags))
-    beside = f"; {count(len(flags), 'flag')} outside of a decision" if flags else ""
-    timed = insight.times(rows)
+def key_figures(found: Figures) -> list[KeyFigure]:
+    """Return the numbers at the head of the page, each with what it is."""
+    beside = f"; {count(found.flags, 'flag')} outside of a decision" if found.flags else ""
+    all_times = found.times[0]
     return [
-        (f"{len(standing):,}", f"decisions, {deferred:,} of them deferred"),
-        (share(overall), f"overridden, {interval(overall)}"),
-        (share(flagged), f"explanations flagged as misleading, {interval(flagged)}{beside}"),
-        (duration(timed[0].median) if timed else NONE, "median time to a decision"),
-        (f"{len(rows) - len(standing):,}", "decisions undone"),
+        (f"{found.standing:,}", f"decisions, {found.deferred:,} of them deferred"),
+        (share(found.overall), f"overridden, {interval(found.overall)}"),
+        (
+            share(found.misleading),
+            f"explanations flagged as misleading, {interval(found.misleading)}{beside}",
+        ),
+        (duration(all_times[0].median) if all_times else NONE, "median time to a decision"),
+        (f"{found.undone:,}", "decisions undone"),
     ]
 
 
@@ -206,13 +139,11 @@ def rate_table(caption: str, what: str, rates: Sequence[Rate], names: Sequence[s
     )
 
 
-def times_table(rows: Sequence[Decided]) -> Table:
+def times_table(
+    every: Sequence[Times], by_choice: Sequence[Times], by_reviewer: Sequence[Times]
+) -> Table:
     """Return how long decisions took, over all and for each choice and reviewer."""
-    groups: list[tuple[str, list[Times]]] = [
-        ("all", insight.times(rows)),
-        ("", insight.times(rows, lambda one: one.choice)),
-        ("", insight.times(rows, lambda one: one.reviewer)),
-    ]
+    groups = [("all", every), ("", by_choice), ("", by_reviewer)]
     return Table(
         "Seconds from opening a case to its decision: half of them lie between the quartiles.",
         ("Decisions", "Count", "Lower quartile", "Median", "Upper quartile"),
@@ -230,7 +161,7 @@ def times_table(rows: Sequence[Decided]) -> Table:
     )
 
 
-def pairs_table(rows: Sequence[Decided]) -> Table:
+def pairs_table(pairs: Sequence[Pair]) -> Table:
     """Return how far each two reviewers agree."""
     return Table(
         "Cases that two reviewers gave a label to, since one deferred or a decision was undone. "
@@ -245,7 +176,7 @@ def pairs_table(rows: Sequence[Decided]) -> Table:
                 interval(one.agreed),
                 decimal(one.kappa, 2) if math.isfinite(one.kappa) else NONE,
             )
-            for one in insight.pairs(rows)
+            for one in pairs
         ],
     )
 
