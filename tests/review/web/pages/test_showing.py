@@ -161,3 +161,34 @@ def test_who_had_the_image_of_a_case_answered_labels_it_blind_no_more(
     asking.post(f"/cases/{case}/release")
     lead.post(f"/cases/{case}/take")
     assert "What do you see?" in lead.get(f"/cases/{case}")  # they did not ask
+
+
+def test_a_colleague_who_looks_at_anothers_case_is_on_record(browser_of, auditor):
+    mine = browser_of(Role.REVIEWER, blind_first=False)
+    colleague = browser_of(Role.LEAD, blind_first=False)
+    case = mine.take_next()
+    for query in ("", "", "?method=gradient", "?opacity=90"):
+        assert "The model's answer" in colleague.get(f"/cases/{case}{query}")
+    auditor.get(f"/cases/{case}")
+    records = [one for one in mine.records(case) if one.actor != "reviewer"]
+    assert [(one.actor, one.kind) for one in records] == [("lead", "revealed")] * 3
+    shown = [one.content["displayed"] for one in records]
+    assert [one["maps"][0]["method"] for one in shown] == ["grad-cam", "gradient", "grad-cam"]
+    assert [one["opacity"] for one in shown] == [0.0, 0.0, 0.9]
+    # the console is served anew, and labels come first from now on
+    labelling = browser_of(Role.LEAD)
+    mine.post(f"/cases/{case}/release")
+    labelling.post(f"/cases/{case}/take")
+    assert "The model's answer" in labelling.get(f"/cases/{case}")
+    labelling.post(f"/cases/{case}/label", status=409, label="3")
+
+
+def test_what_a_colleague_saw_is_not_what_is_decided_on(browser_of):
+    mine = browser_of(Role.REVIEWER, blind_first=False)
+    colleague = browser_of(Role.LEAD, blind_first=False)
+    case = mine.take_next()
+    colleague.get(f"/cases/{case}?opacity=90")
+    mine.post(f"/cases/{case}/decide", choice="accept")
+    (decided,) = [one for one in mine.records(case) if one.kind == "decided"]
+    assert decided.content["displayed"]["opacity"] == 0.0
+    assert decided.content["map_revealed"] is None

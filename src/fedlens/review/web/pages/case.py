@@ -30,7 +30,6 @@ from fedlens.review.web.pages.case_view import Seen, case_view, neighbour_view
 from fedlens.review.web.pages.history import history_lines
 from fedlens.review.web.pages.queue import next_address
 from fedlens.review.web.pages.seeing import (
-    Access,
     access,
     both_maps,
     must_see,
@@ -56,7 +55,7 @@ router = APIRouter()
 
 @router.get("/cases/{number}")
 def show(request: Request, console: ConsoleOf, person: Signed, number: int) -> Response:
-    """Show a case; whoever has it leaves a record of opening it and of what was shown."""
+    """Show a case; whoever has it leaves a record of opening it, and whoever works of what they saw."""
     case = console.store.queue.get(number)
     asked = _asked(console, case, request.query_params)
     return _page(request, console, person, case, asked)
@@ -195,9 +194,8 @@ def _page(
         maps, no_maps, stopped = _maps(console, case, asked)
         if maps and image is not None and request.query_params.get("neighbours") == "yes":
             near = neighbours(console, image)
-        if may.mine or _no_longer_blind(console, case, may):
-            shown = displayed(case, asked, maps, near, stopped=stopped)
-            note_display(console, person, case, shown, _evidence(console, case, maps))
+        shown = displayed(case, asked, maps, near, stopped=stopped)
+        note_display(console, person, case, shown, _evidence(console, case, maps))
     elif may.mine and image is not None:
         prepare(console, case, image, asked)
     seen = Seen(
@@ -237,15 +235,6 @@ def _decided_on(
     if console.store.switch.state() is not None:
         shown = {**shown, "stopped": True}
     return shown, evidence or _evidence(console, case, [])
-
-
-def _no_longer_blind(console: Console, case: Case, may: Access) -> bool:
-    """Return whether a label would be blind, were it not for what the person sees now.
-
-    Whoever looks at what another person decided may be given the case, once that was undone.
-    """
-    looks = console.policy.blind_first and case.state is State.DECIDED
-    return looks and may.work.revealed is None
 
 
 def _maps(console: Console, case: Case, asked: Asked) -> tuple[list[Explained], str, bool]:
