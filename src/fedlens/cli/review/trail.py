@@ -72,7 +72,7 @@ def verify(
     check_installed()
     from fedlens.review.store import ReviewKey
     from fedlens.review.store.anchors import kept_anchors, read_anchors
-    from fedlens.review.store.database import open_database
+    from fedlens.review.store.database import open_to_read
     from fedlens.review.store.exports import verify_export
     from fedlens.review.store.verification import verify as verify_store
 
@@ -90,7 +90,7 @@ def verify(
         with _text(Path(store)) as lines:
             found = verify_export(lines, public)
     else:
-        database = open_database(address_of(store))
+        database = open_to_read(address_of(store))
         try:
             found = verify_store(database, public, kept, given=given)
         finally:

@@ -8,9 +8,7 @@ answers: sixteen people share one flush of the disk. Processes take turns by the
 import os
 import queue
 import re
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -34,12 +32,11 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from fedlens.review.contract import ReviewError
+from fedlens.review.store.engines import engine
 from fedlens.review.store.query import Prepared
 
 T = TypeVar("T")
 LARGEST_BATCH = 256
-BUSY_SECONDS = 30
-READERS = 8
 WRITE_LOCK = 0x66656C656E73  # "felens": PostgreSQL's lock of whoever writes
 VERSION_TABLE = "review_version"
 _LAST = "fedlens last work"
@@ -70,18 +67,19 @@ class _Job:
 
 
 class Database:
-    """A store's database; made by :func:`open_database`.
+    """A store's database; made by :func:`open_database` or :func:`open_to_read`.
 
     Attributes:
         dialect: ``sqlite`` or ``postgresql``.
         place: file or address, without a password.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, read_only: bool = False) -> None:
         self.dialect = url.get_backend_name()
         self.place = url.database if self.dialect == "sqlite" else _shown(url)
-        self._writing = _engine(url, writes=True)
-        self._reading = _engine(url, writes=False)
+        self._read_only = read_only
+        self._writing = engine(url, writes=True)  # which connects to nothing before it is used
+        self._reading = engine(url, writes=False, as_it_lies=read_only)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -110,6 +108,8 @@ class Database:
         with self._guard:
             if self._closed:
                 raise StoreError("The store is closed.")
+            if self._read_only:
+                raise StoreError(f"The store {self.place} was opened to be read only.")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
                 self._thread.start()
@@ -239,6 +239,45 @@ def open_database(url: str) -> Database:
         StoreError: it is no such URL, cannot be opened, is something else than a store, or was
             written by a newer version of fedlens.
     """
+    parsed = _parsed(url)
+    if parsed.drivername == "sqlite":
+        _make_file(Path(str(parsed.database)))
+    database = _made(parsed)
+    try:
+        with (
+            _in_a_sentence(f"The store {database.place} could not be opened"),
+            database.transaction() as connection,
+        ):
+            _migrate(connection, str(database.place))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def open_to_read(url: str) -> Database:
+    """Open a database as it is, to read it alone: nothing of it is made, migrated or written.
+
+    It may lie on a medium that cannot be written.
+
+    Args:
+        url: see :func:`open_database`.
+
+    Raises:
+        StoreError: it is no such URL, cannot be opened, is something else than a store, or was
+            written by another version of fedlens with other tables.
+    """
+    database = _made(_parsed(url), read_only=True)
+    try:
+        with database.read() as connection:
+            _must_be_current(connection, str(database.place))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -254,26 +293,19 @@ def open_database(url: str) -> Database:
             f"A store can be in SQLite or PostgreSQL, not in '{parsed.drivername}'; expected "
             "sqlite:///FILE or postgresql://USER@HOST/NAME."
         )
-    if parsed.drivername == "sqlite":
-        if not parsed.database or parsed.database == ":memory:" or parsed.query:
-            raise StoreError("A store needs a file of its own: sqlite:///FILE.")
-        _make_file(Path(parsed.database))
+    no_file = not parsed.database or parsed.database == ":memory:" or parsed.query
+    if parsed.drivername == "sqlite" and no_file:
+        raise StoreError("A store needs a file of its own: sqlite:///FILE.")
+    return parsed
+
+
+def _made(parsed: URL, *, read_only: bool = False) -> Database:
     try:
-        database = Database(parsed)
+        return Database(parsed, read_only=read_only)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
             "PostgreSQL needs one more package; install it with: pip install 'fedlens[postgresql]'."
         ) from error
-    try:
-        with (
-            _in_a_sentence(f"The store {database.place} could not be opened"),
-            database.transaction() as connection,
-        ):
-            _migrate(connection, str(database.place))
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 def _shown(url: URL) -> str:
@@ -294,6 +326,30 @@ def _make_file(path: Path) -> None:
 
 
 def _migrate(connection: Connection, place: str) -> None:
+    config, newest, found = _versions(connection, place)
+    if found != (newest,):
+        command.upgrade(config, "head")
+
+
+def _must_be_current(connection: Connection, place: str) -> None:
+    _, newest, found = _versions(connection, place)
+    if not found:
+        raise StoreError(f"{place} is no store: it has no tables of the console.")
+    if found != (newest,):
+        raise StoreError(
+            f"The store {place} was written by an older version of fedlens (its tables are at "
+            f"'{found[0]}', and this version's at '{newest}'), and is opened here to be read only. "
+            "Any command that writes brings it up to date, such as `fedlens review anchor`: use one "
+            "on a copy where the store itself must stay as it is."
+        )
+
+
+def _versions(connection: Connection, place: str) -> tuple[Config, str | None, tuple[str, ...]]:
+    """Return Alembic's configuration, the version that tables have here, and that they have there.
+
+    Raises:
+        StoreError: there they are of a version that nobody here knows.
+    """
     config = Config()
     config.set_main_option(
         "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
@@ -303,81 +359,13 @@ def _migrate(connection: Connection, place: str) -> None:
     scripts = ScriptDirectory.from_config(config)
     options = {"version_table": VERSION_TABLE}
     found = MigrationContext.configure(connection, opts=options).get_current_heads()
-    if found == (scripts.get_current_head(),):
-        return
     at = ", ".join(found)
     if len(found) > 1 or set(found) - {script.revision for script in scripts.walk_revisions()}:
         raise StoreError(
             f"The store {place} was written by a newer version of fedlens (its tables are at "
             f"'{at}'); use that version."
         )
-    command.upgrade(config, "head")
-
-
-def _engine(url: URL, *, writes: bool) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(
-            url,
-            pool_size=1 if writes else READERS,
-            max_overflow=0 if writes else 24,
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", _prepare_writer if writes else _prepare_reader)
-        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
-        return engine
-    engine = create_engine(
-        url,
-        pool_size=1 if writes else READERS,
-        max_overflow=0 if writes else 24,
-        pool_pre_ping=True,
-        isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
-        connect_args={"connect_timeout": 10},
-        execution_options={} if writes else {"postgresql_readonly": True},
-    )
-    if writes:
-        event.listen(engine, "connect", _insist_on_durability)
-    return engine
-
-
-def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # SQLAlchemy's own BEGIN, not the driver's
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:  # the change to WAL does not wait for another process that does the same
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            break
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-    if mode != "wal":
-        raise StoreError("SQLite could not keep a write-ahead log where the store lies.")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA trusted_schema=OFF")
-
-
-def _prepare_reader(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None
-    connection.execute("PRAGMA query_only=ON")
-    connection.text_factory = _readable
-    connection.execute("PRAGMA trusted_schema=OFF")
-
-
-def _readable(content: bytes) -> str:
-    """Text that somebody made unreadable must not keep a verification from naming it."""
-    return content.decode("utf-8", "surrogateescape")
-
-
-def _insist_on_durability(connection: Any, _: object) -> None:
-    """A commit that returns before the disk has it would break what is promised here."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('synchronous_commit')")
-        if cursor.fetchone()[0] in ("off", "local"):
-            cursor.execute("SET synchronous_commit TO on")
-        cursor.execute(f"SET lock_timeout TO '{BUSY_SECONDS}s'")
-    connection.commit()
+    return config, scripts.get_current_head(), found
 
 
 @contextmanager
