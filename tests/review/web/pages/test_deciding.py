@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 import pytest
 
 import fedlens
-from fedlens.review.contract import State
+from fedlens.review.contract import Role, State
 from fedlens.review.model import map_digest
 from fedlens.review.web.console import Console
+from fedlens.review.web.pages import seeing
 
 
 def decision_of(browser, case):
@@ -193,6 +194,34 @@ def test_while_the_model_is_stopped_people_decide_without_its_maps(
     assert evidence["logits"] == list(said.logits)
     assert (evidence["rule"], evidence["threshold"]) == ("largest logit", None)
     assert (evidence["image"], evidence["need"]) == (said.digest, said.need)
+
+
+def test_a_model_that_is_stopped_between_two_maps_shows_neither_and_the_record_says_so(
+    reviewer, people, revealed: int, console: Console, monkeypatch: pytest.MonkeyPatch
+):
+    first_of = seeing.explained
+
+    def stopping(*asked, **how):
+        found = first_of(*asked, **how)
+        console.store.switch.stop(people[Role.LEAD].actor, "it went astray")
+        return found
+
+    monkeypatch.setattr(seeing, "explained", stopping)
+    page = reviewer.get(f"/cases/{revealed}?method=gradient")
+    assert "out of service" in page
+    assert "map.png" not in page
+    monkeypatch.undo()
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    shown = decision_of(reviewer, revealed)["displayed"]
+    assert (shown["stopped"], shown["maps"]) == (True, [])
+
+
+def test_maps_that_were_shown_before_the_stop_stay_on_record(reviewer, lead, revealed: int):
+    lead.post("/stop", why="it went astray")
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept", **FORM)
+    shown = decision_of(reviewer, revealed)["displayed"]
+    assert shown["stopped"] is True
+    assert [one["method"] for one in shown["maps"]] == ["grad-cam", "gradient"]
 
 
 def test_each_map_is_on_record_with_all_that_made_it(reviewer, revealed: int, console: Console):

@@ -19,6 +19,7 @@ from fedlens.review.contract import (
     ReviewError,
     Role,
     State,
+    StoppedError,
 )
 from fedlens.review.model import Explained
 from fedlens.review.model.evidence import evidence_of_case
@@ -238,13 +239,20 @@ def _decided_on(
 
 
 def _maps(console: Console, case: Case, asked: Asked) -> tuple[list[Explained], str, bool]:
-    """Return the maps, why there are none, and whether that is because the model is stopped."""
+    """Return the maps, why there are none, and whether that is because the model is stopped.
+
+    It may be stopped between one map and the next: then neither is shown.
+    """
+    out_of_service = "The model is out of service: its maps are not shown."
     if console.store.switch.state() is not None:
-        return [], "The model is out of service: its maps are not shown.", True
+        return [], out_of_service, True
     image, gone = _image(console, case)
     if image is None:
         return [], gone, False
-    maps, problem = both_maps(console, case, image, asked)
+    try:
+        maps, problem = both_maps(console, case, image, asked)
+    except StoppedError:
+        return [], out_of_service, True
     return maps, problem, False
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedlens.errors import FedlensError
 from fedlens.explain import METHODS, Contrast
-from fedlens.review.contract import Case, NotAllowedError, Person, Role, State
+from fedlens.review.contract import Case, NotAllowedError, Person, Role, State, StoppedError
 from fedlens.review.model.neighbours import Neighbour, Neighbours
 from fedlens.review.store.work import Work
 from fedlens.review.web.console import Console
@@ -187,6 +187,8 @@ def both_maps(
         question = case, image, method, asked.against
         try:
             maps.append(explained(console, *question, badges=tried, beside=beside))
+        except StoppedError:
+            raise  # the whole of it is stopped: what the record would name is not all that was asked
         except FedlensError as error:
             problems.append(f"{method}: {error}")
     return maps, " ".join(problems)
