@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from fedlens.review.contract import (
+    Actor,
     Choice,
     ConflictError,
     Decision,
@@ -148,6 +149,35 @@ def test_a_pause_counts_for_half_an_hour_at_most(two: Store, clock: Clock) -> No
     clock.now += 7
     record = two.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
     assert record.content["seconds"] == 1807.0
+
+
+def test_time_on_task_goes_on_after_an_undo(two: Store, clock: Clock) -> None:
+    decisions = two.decisions
+
+    def decided(actor: Actor, seconds: float, choice: Choice = Choice.ACCEPT) -> Record:
+        decisions.opened(actor, 1)
+        clock.now += seconds
+        return decisions.decide(actor, Decision(1, choice))
+
+    first = decided(ANNA, 60)
+    clock.now += 300  # at another case
+    decisions.undo(ANNA, first.sequence, "a slip")
+    second = decided(ANNA, 8)
+    assert (first.content["seconds"], second.content["seconds"]) == (60.0, 68.0)
+    clock.now += 300
+    decisions.undo(LEAD, second.sequence, "look again")
+    third = decided(ANNA, 5, Choice.DEFER)
+    assert third.content["seconds"] == 73.0
+    decisions.reveal(BEN, 1, {})  # who looks is not at work yet
+    clock.now += 100
+    two.queue.claim(BEN, 1)
+    fourth = decided(BEN, 4)
+    assert fourth.content["seconds"] == 4.0
+    decisions.undo(BEN, fourth.sequence, "")
+    two.queue.release(BEN, 1)
+    two.queue.claim(ANNA, 1)
+    assert decided(ANNA, 2).content["seconds"] == 2.0  # what she deferred stands, with its own time
+    assert two.verify().valid
 
 
 def test_a_label_is_blind_only_before_the_reveal(two: Store) -> None:
