@@ -13,8 +13,12 @@ of the store that is thrown away; the clients are threads of this process, on th
   which no single model does and is told for comparison.
 - ``load``: eight clients at once, each with a token of its own (a token may send 500 images a second),
   for so many seconds.
-- ``store``: with so many decisions in the store, the pages of the queue and of a case as a signed-in
-  reviewer gets them, and ``fedlens review verify`` from start to end.
+- ``store``: with so many decisions in the store, each with the records that the console leaves of
+  one (opened, shown without and with its maps, decided), the pages of the queue, of insight and of a
+  case as a signed-in lead gets them, and ``fedlens review verify`` from start to end.
+  ``case_page_first_view_ms`` is the first view of one case after another, for each of which maps and
+  badges are worked out and put on record; ``case_page_ms`` is one case again and again, whose maps
+  are kept.
 """
 
 import argparse
@@ -41,19 +45,26 @@ from results import report, start_on_one_thread
 
 from fedlens import explain, load_run
 from fedlens.cli.review.app import account
-from fedlens.review.contract import Actor, Choice, Decision, NewCase, Reason, Role
-from fedlens.review.model import image_digest
+from fedlens.cli.review.reviewed import subject_of
+from fedlens.experiment.reporting import report_content
+from fedlens.review.contract import Actor, Case, Choice, Decision, NewCase, Reason, Role
+from fedlens.review.model import Examiner, image_digest
 from fedlens.review.store import ReviewKey, open_store
+from fedlens.review.web.pages.asked import asked_of
+from fedlens.review.web.showing import displayed
 
 COMMAND = [sys.executable, "-c", "from fedlens.cli import main; main()", "review"]
 PORT = 8731
 CLIENTS = 8
+VIEWS = 33  # of each page, of which the first three do not count
+SHOWN = 32  # real images whose maps and evidence the records of the full store have, in turn
 TARGETS = {
     "latency_median_ms": "under 40",
     "latency_p95_ms": "under 120",
     "load_errors": "0",
     "load_over_bare_one_process": "at least 0.5",
     "queue_page_ms": "under 150",
+    "case_page_first_view_ms": "under 150",
     "case_page_ms": "under 150",
     "verify_seconds": "under 20",
 }
@@ -206,11 +217,31 @@ def console(run: Path, url: str) -> Iterator[str]:
         process.wait()
 
 
-def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
+def shown_of(
+    run: Path, images: torch.Tensor, case: Case
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return what the console puts on record of some images: what it shows, and what the model says."""
+    opened = load_run(run)
+    subject = subject_of(opened, report_content(opened, explained=False))
+    found = []
+    with Examiner(subject) as examiner:
+        asked = asked_of({}, examiner.methods, case.predicted, len(subject.class_names))
+        for image in images:
+            first = examiner.explain(image, asked.method, badges=True, beside=asked.second)
+            maps = [first, examiner.explain(image, asked.second)]
+            found.append((displayed(case, asked, maps), dict(examiner.evidence(first))))
+    return found
+
+
+def fill(run: Path, url: str, count: int, images: torch.Tensor, classes: int) -> float:
     """Put ``count`` decided cases, and one open one for each of ``images``, into a store.
 
-    Every decision is one that a person would make: claimed, then recorded. The first open case is in
-    the hands of whoever runs this.
+    Every decision is one that a person would make, and leaves what the console leaves of one; what was
+    shown is that of some real images, in turn. The first open cases are in the hands of whoever runs
+    this, for as long as it takes.
+
+    Returns:
+        The seconds that the deciding took, from the first case that was claimed.
     """
     random = np.random.default_rng(0)
     store = open_store(url, ReviewKey.load())
@@ -231,6 +262,7 @@ def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
         for number, row in enumerate(probabilities)
     ]
     numbers = store.queue.add(new, lead)
+    shown = shown_of(run, images[:SHOWN], store.queue.get(numbers[0]))
     reviewers = [Actor(f"reviewer {n}", Role.REVIEWER) for n in range(32)]
 
     def decide(part: int) -> None:
@@ -238,7 +270,11 @@ def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
         for position in range(part, count, len(reviewers)):
             number = numbers[position]
             store.queue.claim(me, number)
+            maps, said = shown[position % len(shown)]
+            evidence = {**said, "image": digests[position], "predicted": new[position].predicted}
             store.decisions.opened(me, number)
+            for opacity in (0.0, 0.9):  # the maps wait until they are wanted
+                store.decisions.reveal(me, number, {**maps, "opacity": opacity}, evidence)
             override = position % 7 == 0
             other = (new[position].predicted + 1) % classes
             store.decisions.decide(
@@ -248,17 +284,28 @@ def fill(url: str, count: int, images: torch.Tensor, classes: int) -> None:
                     Choice.OVERRIDE if override else Choice.ACCEPT,
                     label=other if override else None,
                     reason=Reason.CONFUSABLE if override else None,
+                    displayed={**maps, "opacity": 0.9},
+                    evidence=evidence,
                 ),
             )
 
+    begin = time.perf_counter()
     with ThreadPoolExecutor(len(reviewers)) as pool:
         list(pool.map(decide, range(len(reviewers))))
-    store.queue.claim(Actor(account(), Role.LEAD), numbers[count])
+    taken = time.perf_counter() - begin
+    for number in numbers[count : count + 1 + VIEWS]:
+        store.queue.assign(lead, number, account())
     store.close()
+    return taken
 
 
 def pages(link: str, case: int) -> dict[str, float]:
-    """Return the medians over 30 of the queue's and a case's page, in milliseconds."""
+    """Return medians and 95th percentiles of the pages, each over 30 views, in milliseconds.
+
+    Args:
+        link: that signs in.
+        case: the first of the open cases.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
 
     def get(path: str, cookie: str = "") -> tuple[http.client.HTTPResponse, bytes]:
@@ -269,10 +316,16 @@ def pages(link: str, case: int) -> dict[str, float]:
     answer, _ = get(link)
     cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
     found = {}
-    asked = (("queue_page_ms", "/", b"Queue"), ("case_page_ms", f"/cases/{case}", b"map.png"))
-    for name, path, holds in asked:
+    cases = [f"/cases/{case + 1 + view}" for view in range(VIEWS)]
+    asked = (
+        ("queue_page_ms", ["/"] * VIEWS, b"Queue"),
+        ("case_page_first_view_ms", cases, b"map.png"),
+        ("case_page_ms", [f"/cases/{case}"] * VIEWS, b"map.png"),
+        ("insight_page_ms", ["/insight"] * VIEWS, b"overridden"),
+    )
+    for name, paths, holds in asked:
         times = []
-        for _ in range(33):
+        for path in paths:
             begin = time.perf_counter()
             answer, page = get(path, cookie)
             times.append(1000 * (time.perf_counter() - begin))
@@ -297,7 +350,7 @@ def full_store(
     url = f"sqlite:///{file}"
     if not taken.exists():
         file.unlink(missing_ok=True)
-        taken.write_text(str(timed(lambda: fill(url, decisions, images, classes))))
+        taken.write_text(str(fill(run, url, decisions, images, classes)))
     with console(run, url) as link:
         found = pages(link, decisions + 1)
     verify = [*COMMAND, "verify", url]
