@@ -226,6 +226,7 @@ def test_a_network_that_sees_a_part_of_the_image_is_judged_too(dataset, monkeypa
     parts = garment_regions(images[:2])[:, :22, :22].flatten(1)
     for part, share in enumerate(found["tables"][0]["shares"]["edges"]):
         assert share["mean"] == pytest.approx(float((parts == part).double().mean()))
+        assert found["tables"][0]["lift"]["edges"][part]["mean"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_difference_by_hand():

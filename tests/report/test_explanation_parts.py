@@ -168,6 +168,21 @@ def test_groups_differ_where_all_that_are_asked_say_so_surely() -> None:
     assert differences(judged(CLEAR, SLEEVES).content) == []
 
 
+def test_what_an_edge_detector_shows_too_is_of_the_images() -> None:
+    content = newer().content
+    first = content["regions"]["differences"][0]
+    # the same sign on the background, the other one on the collar
+    first["values"]["edges"] = [about(0.3), about(0.2), *[about(None)] * 3]
+    (pair, _) = differences(content)
+    assert pair.agreed(1) == [] and pair.agreed(-1) == ["collar"]
+    assert pair.of_the_images() == ["background"]
+    assert difference_words([pair]) == (
+        f"{WRONG} against {RIGHT}: both methods asked put less on the collar in the first, by more "
+        "than the intervals. (On the background an edge detector differs the same way: that is of "
+        "the images, not of the network.)"
+    )
+
+
 def test_a_difference_is_bold_where_its_interval_excludes_0() -> None:
     table = difference_table("one", differences(newer().content))
     assert table.columns == ("First less second", "Method", *PARTS)

@@ -66,16 +66,24 @@ def _difference(pair: Difference) -> str:
     if not methods:
         return f"{held} no method that may be asked was compared."
     more, less = pair.agreed(1), pair.agreed(-1)
+    same = pair.of_the_images()
+    also = (
+        f" (On the {listing(same)} an edge detector differs the same way: that is of the images, not "
+        "of the network.)"
+        if same
+        else ""
+    )
     who = method_name(methods[0])
     if not more and not less:
         if len(methods) > 1:
             who = f"the {count(len(methods), 'method')} asked surely differ the same way"
-            return f"{held} there is no part on which {who}."
-        return f"{held} {who} differs surely on no part."
+            other = "other " if same else ""
+            return f"{held} there is no {other}part on which {who}.{also}"
+        return f"{held} {who} differs surely on no {'other ' if same else ''}part.{also}"
     put = [f"more on the {listing(more)}"] if more else []
     put += [f"less on the {listing(less)}"] if less else []
     verb = "puts"
     if len(methods) > 1:
         every = "both methods" if len(methods) == 2 else f"all {count(len(methods), 'method')}"
         who, verb = f"{every} asked", "put"
-    return f"{held} {who} {verb} {listing(put)} in the first, by more than the intervals."
+    return f"{held} {who} {verb} {listing(put)} in the first, by more than the intervals.{also}"

@@ -7,6 +7,7 @@ from fedlens.explain import METHODS
 from fedlens.explain.explaining import parameters_of
 from fedlens.report.explanation_reading import Content, Estimate, estimate, standing
 
+EDGES = "edges"  # the control that shows where images differ
 BEST = 3  # methods that are asked which part of a garment matters
 COARSE = 4  # cells along a side up to which a cell of 28 pixels is wider than a collar
 
@@ -155,23 +156,45 @@ class Difference:
         first, second: names of the groups.
         parts: names of the parts.
         values: asked method -> part -> share in the first less that in the second.
+        edges: the same of the edge detector, which knows nothing of the decision; empty without.
     """
 
     first: str
     second: str
     parts: tuple[str, ...]
     values: Mapping[str, Mapping[str, Estimate]]
+    edges: Mapping[str, Estimate]
 
     def agreed(self, sign: int) -> list[str]:
-        """Return the parts on which all methods surely put more (+1) or less (-1) in the first."""
+        """Return the parts on which all methods surely put more (+1) or less (-1) in the first.
+
+        Where the edge detector does so too, the images differ (a longer sleeve has more of any map),
+        and it says nothing of the network: these parts are in :meth:`of_the_images`.
+        """
+        return [part for part in self._alike(sign) if not self._in_edges(part, sign)]
+
+    def of_the_images(self) -> list[str]:
+        """Return the parts on which all methods agree, but the edge detector does too."""
         return [
             part
             for part in self.parts
-            if all(
-                by_part[part].over(0) if sign > 0 else by_part[part].under(0)
-                for by_part in self.values.values()
-            )
+            for sign in (1, -1)
+            if part in self._alike(sign) and self._in_edges(part, sign)
         ]
+
+    def _alike(self, sign: int) -> list[str]:
+        return [
+            part
+            for part in self.parts
+            if all(_surely(by_part[part], sign) for by_part in self.values.values())
+        ]
+
+    def _in_edges(self, part: str, sign: int) -> bool:
+        return part in self.edges and _surely(self.edges[part], sign)
+
+
+def _surely(value: Estimate, sign: int) -> bool:
+    return value.over(0) if sign > 0 else value.under(0)
 
 
 def differences(content: Content) -> list[Difference]:
@@ -179,10 +202,11 @@ def differences(content: Content) -> list[Difference]:
     regions = content.get("regions") or {}
     methods, found = asked(content), []
     for raw in regions.get("differences") or []:
-        values = {
-            key: dict(zip(regions["names"], map(estimate, raw["values"][key]), strict=True))
-            for key in methods
-            if key in raw["values"]
+        by_key = {
+            key: dict(zip(regions["names"], map(estimate, values), strict=True))
+            for key, values in raw["values"].items()
         }
-        found.append(Difference(raw["first"], raw["second"], tuple(regions["names"]), values))
+        values = {key: by_key[key] for key in methods if key in by_key}
+        parts = tuple(regions["names"])
+        found.append(Difference(raw["first"], raw["second"], parts, values, by_key.get(EDGES, {})))
     return found

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedlens.experiment.study.explanations.cases import Group
@@ -33,13 +34,17 @@ def regions_of(
 
     Returns:
         ``names`` of the parts; ``tables``, of each group the mean ``areas`` and, row -> part, the
-        ``shares`` and the ``lift`` (share less area) with their intervals; ``unseen``, of each group
+        ``shares`` and the ``lift`` (share less the part's share of the pixels that the network sees)
+        with their intervals; ``unseen``, of each group
         the share of each part's pixels that the network does not see; ``differences``, of groups
         that gave the same answer or were asked the same, the first's shares minus the second's.
     """
     groups = material.groups
     parts = [garment_regions(group.images) for group in groups]
     areas = [region_areas(some) for some in parts]
+    seen_areas = [
+        region_shares(material.shown(torch.ones(some.shape)), some).numpy() for some in parts
+    ]
     # What a coarse map paints where the network does not see is no evidence.
     shares: Shares = {
         row.key: [
@@ -51,11 +56,11 @@ def regions_of(
     draws = resampling(material.seed, Table.REGIONS)
     tables = []
     for place, group in enumerate(groups):
-        area = areas[place].numpy()
+        area = seen_areas[place]
         tables.append(
             {
                 "group": group.name,
-                "areas": area.mean(0).tolist(),
+                "areas": areas[place].mean(0).tolist(),
                 "shares": {
                     key: [interval(of[place][:, part], draws) for part in range(len(REGIONS))]
                     for key, of in shares.items()
