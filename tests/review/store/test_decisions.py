@@ -270,6 +270,18 @@ def test_whose_case_it_is(two: Store, clock: Clock) -> None:
         two.decisions.decide(BEN, accept)
 
 
+def test_whose_case_it_is_comes_before_what_is_decided(opened: Store) -> None:
+    """Only the override to the predicted class is refused: that would tell who may not know."""
+    predicted = Decision(1, Choice.OVERRIDE, 1, Reason.WRONG_CLASS)
+    with pytest.raises(ConflictError, match="Anna is working"):
+        opened.decisions.decide(BEN, predicted)
+    with pytest.raises(NotAllowedError, match="take it first"):
+        opened.decisions.decide(BEN, replace(predicted, case=2, label=2))
+    opened.decisions.decide(ANNA, Decision(1, Choice.ACCEPT))
+    with pytest.raises(ConflictError, match="decided by Anna"):
+        opened.decisions.decide(BEN, predicted)
+
+
 def test_a_case_of_the_api_is_anyones_to_decide(store: Store) -> None:
     new = replace(new_case(1), source="api", queued=False)
     number = store.queue.answer(new, LEAD, PREDICTED, {})

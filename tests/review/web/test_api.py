@@ -313,8 +313,35 @@ def test_somebody_elses_case_is_not_decided(program: TestClient, kept: Store, su
     decision = {"case": number, "choice": "accept"}
     assert program.post("/v1/decisions", json=decision).status_code == 403
     kept.queue.claim(LEAD, number)
+    assert program.post("/v1/decisions", json=decision).status_code == 403
+    shown = Actor("reviewer-program", Role.REVIEWER)
+    kept.decisions.reveal(shown, number, {})
     assert program.post("/v1/decisions", json=decision).status_code == 409
     assert kept.queue.get(number).state is State.ASSIGNED
+
+
+@pytest.mark.parametrize("blind_first", [True, False])
+def test_no_answer_tells_what_was_predicted_of_somebody_elses_case(
+    console: Console,
+    client_of: Make,
+    tokens: dict[Role, str],
+    kept: Store,
+    subject: Subject,
+    blind_first: bool,
+):
+    number = queued(kept, subject)
+    kept.queue.claim(LEAD, number)
+    program = client_of(console, token=tokens[Role.REVIEWER], blind_first=blind_first)
+    before = kept.trail.count()
+    override = {"case": number, "choice": "override", "reason": "wrong-class"}
+    answers = [
+        program.post("/v1/decisions", json=override | {"label": name})
+        for name in subject.class_names
+    ]
+    expected = 403 if blind_first else 409
+    assert {(one.status_code, one.text) for one in answers} == {(expected, answers[0].text)}
+    assert kept.trail.count() == before
+    assert kept.decisions.unseen(Actor("reviewer-program", Role.REVIEWER), [number]) == {number}
 
 
 def test_the_model_is_described(program: TestClient, subject: Subject, kept: Store):

@@ -143,9 +143,10 @@ class Decisions:
         def work(connection: Connection) -> Record:
             row = find_case(connection, decision.case)
             case = case_from(row)
-            check_decision(decision, case.predicted, len(case.probabilities))
             done = work_of(connection, actor, case.number)
             _must_be_theirs(case, actor, done)
+            # only then: which override is refused tells what was predicted
+            check_decision(decision, case.predicted, len(case.probabilities))
             content = _content(decision, case, done, self.trail.clock())
             record = self.trail.append(connection, DECIDED, actor, content, case.number)
             connection.execute(DECISIONS.insert(), decision_row(record))

@@ -52,8 +52,7 @@ def decide(
     """Record what a person decided of a case: of an image that was sent here, or of their own."""
     label = None if body.label is None else class_number(console, body.label, "label")
     found = console.store.queue.get(body.case)
-    with_another = found.state is State.ASSIGNED and found.assignee != person.name
-    if not with_another and _withheld(console, person, found):
+    if _withheld(console, person, found):  # whoever has it
         # which override is refused would tell what was predicted
         raise NotAllowedError(f"Take and label case {body.case} on its page first.")
     evidence, shown = evidence_of(console, body.case)
