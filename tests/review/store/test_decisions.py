@@ -208,6 +208,7 @@ def test_who_may_know_the_answer_says_nothing_blind(two: Store, clock: Clock) ->
         decisions.label_blind(ANNA, 2, 3)
     decisions.reveal(ANNA, 1, {})
     assert decisions.unseen(ANNA, [1]) == set()
+    assert decisions.unseen(BEN, [1, 2]) == {1, 2}
     list(jsonl(two, BEN))
     assert decisions.unseen(BEN, [1, 2]) == set()
     with pytest.raises(ConflictError, match="told otherwise"):
@@ -221,6 +222,27 @@ def test_who_may_know_the_answer_says_nothing_blind(two: Store, clock: Clock) ->
     clock.now += 1
     assert prune(two, LEAD) is not None  # and the cases that stay are recorded anew
     assert decisions.unseen(LEAD, [1, later]) == set()
+
+
+@pytest.mark.parametrize("source", ["api", "test/9"])
+def test_what_is_known_of_an_image_is_known_of_all_its_cases(two: Store, source: str) -> None:
+    same = replace(new_case(2), source=source, queued=source != "api")
+    other = two.queue.answer(same, LEAD, PREDICTED, {}) if source == "api" else None
+    if other is None:
+        (other,) = two.queue.add([same], LEAD)
+    assert 2 in two.decisions.unseen(ANNA, [1, 2, other])
+    two.decisions.reveal(ANNA, other, {})
+    assert two.decisions.unseen(ANNA, [1, 2, other]) == {1}
+    assert 2 in two.decisions.unseen(BEN, [1, 2])
+    with pytest.raises(ConflictError, match="told otherwise"):
+        two.decisions.label_blind(ANNA, 2, 3)
+
+
+def test_the_record_of_ones_own_decision_tells_the_answer(two: Store) -> None:
+    same = replace(new_case(2), source="api", queued=False)
+    api = two.queue.answer(same, LEAD, PREDICTED, {})
+    two.decisions.decide(ANNA, Decision(api, Choice.DEFER))
+    assert two.decisions.unseen(ANNA, [1, 2]) == {1}
 
 
 @pytest.mark.parametrize(

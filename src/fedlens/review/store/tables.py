@@ -81,6 +81,7 @@ Index("cases_predicted", CASES.c.queued, CASES.c.predicted, CASES.c.state, *_BY_
 Index("cases_assignee", CASES.c.assignee, *_BY_NEED, CASES.c.state, CASES.c.queued)
 Index("cases_lease", CASES.c.state, CASES.c.lease_until)
 Index("cases_record", CASES.c.record)
+Index("cases_digest", CASES.c.digest)
 Index("cases_source", CASES.c.source, CASES.c.digest)
 
 WORKED = Table(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedlens.files import without_nan
 from fedlens.review.contract import Case, ConflictError, Person, Record, Role
 from fedlens.review.model.evidence import how_made
-from fedlens.review.store.trail import REVEALED
+from fedlens.review.store.trail import EXPLAINED, PREDICTED, REVEALED
 from fedlens.review.store.work import maps_are_on
 from fedlens.review.web.console import Console
 
@@ -173,8 +173,14 @@ def note_picture(
 
 
 def note_answer(console: Console, person: Person, case: Case) -> None:
-    """Leave a record that the API tells what the model says of a case of the queue, the first time."""
-    if person.role is Role.AUDITOR or not case.queued or reveals_of(console, person, case):
+    """Leave a record that the API tells what the model says of a case, the first time.
+
+    Whose program sent the image is on record with the answer.
+    """
+    told = (REVEALED, PREDICTED, EXPLAINED)
+    records = console.store.decisions.history(case.number)
+    known = any(one.kind in told and one.actor == person.name for one in records)
+    if person.role is Role.AUDITOR or known:
         return
     shown = {"revealed": True, "maps": [], "through": "api"}
     console.store.decisions.reveal(person.actor, case.number, shown)

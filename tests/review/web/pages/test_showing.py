@@ -99,7 +99,8 @@ def test_who_exported_the_trail_labels_nothing_in_it_blind(
     assert decided.content["labelled_blind"] is False
     assert "What do you see?" in reviewer.get(f"/cases/{reviewer.take_next()}")  # it was not theirs
     later = console.store.queue.add(
-        [replace(case, source="test/400")], console.store.people.get("auditor").actor
+        [replace(case, source="test/400", digest="f" * 64)],
+        console.store.people.get("auditor").actor,
     )
     lead.post(f"/cases/{later[0]}/take")
     assert "What do you see?" in lead.get(f"/cases/{later[0]}")
@@ -161,6 +162,25 @@ def test_who_had_the_image_of_a_case_answered_labels_it_blind_no_more(
     asking.post(f"/cases/{case}/release")
     lead.post(f"/cases/{case}/take")
     assert "What do you see?" in lead.get(f"/cases/{case}")  # they did not ask
+
+
+@pytest.mark.parametrize("through", ["/cases/{}", "/v1/cases/{}"])
+def test_who_was_shown_what_another_asked_of_the_same_image_labels_it_blind_no_more(
+    reviewer, lead, through: str
+):
+    case = reviewer.take_next()
+    image = reviewer.client.get(f"/cases/{case}/native.png").content
+    answer = lead.client.post(
+        "/v1/predict", files={"image": image}, headers={"X-CSRF-Token": lead.csrf}
+    ).json()
+    assert answer["digest"] == reviewer.store.queue.get(case).digest
+    assert "What do you see?" in reviewer.get(f"/cases/{case}")
+    for _ in range(2):
+        assert answer["predicted"]["name"] in reviewer.get(through.format(answer["case"]))
+    assert [one.actor for one in reviewer.records(answer["case"])] == ["lead", "reviewer"]
+    reviewer.post(f"/cases/{case}/label", status=409, label="3")
+    lead.get(f"/v1/cases/{answer['case']}")
+    assert len(reviewer.records(answer["case"])) == 2  # who asked was answered then
 
 
 def test_a_colleague_who_looks_at_anothers_case_is_on_record(browser_of, auditor):
