@@ -270,6 +270,24 @@ def test_a_flag_needs_words_and_an_explanation_that_the_person_may_see(reviewer,
     assert "Say how" in reviewer.post(path, status=400, text=" \n").text
     lead.post(path, status=403, text="a colleague's, of which I have seen nothing")
     auditor.post(path, status=403, text="no")
-    lead.post("/stop", why="it went astray")
-    assert "out of service" in reviewer.post(path, status=409, text="which?").text
     assert "flagged" not in reviewer.kinds(case)
+
+
+def test_a_flag_is_of_what_was_shown_and_needs_no_model(reviewer, lead, revealed: int):
+    path = f"/cases/{revealed}/flag"
+    never = {"method": "gradient", "second": "gradient"}
+    refused = reviewer.post(path, status=409, text="it marks the corner", **never)
+    assert "was not shown to you" in refused.text
+    shown = reviewer.records(revealed)[-1].content["displayed"]
+    lead.post("/stop", why="it went astray")
+    fields = {"method": "grad-cam", "second": "gradient", "against": "", "opacity": "30"}
+    reviewer.post(path, text="it marks the corner", **fields)
+    record = reviewer.records(revealed)[-1]
+    assert record.kind == "flagged"
+    assert record.content["displayed"] == shown | {"opacity": 0.3}
+    reviewer.post(f"/cases/{revealed}/release")
+    lead.post(f"/cases/{revealed}/take")
+    other = reviewer.take_next()
+    reviewer.post(f"/cases/{other}/label", label="3")  # while it is stopped: no maps
+    reviewer.post(f"/cases/{other}/flag", status=409, text="which?")
+    assert "flagged" not in reviewer.kinds(other)

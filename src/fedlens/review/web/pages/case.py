@@ -24,6 +24,7 @@ from fedlens.review.contract import (
 from fedlens.review.model import Explained
 from fedlens.review.model.evidence import evidence_of_case
 from fedlens.review.model.neighbours import Neighbour
+from fedlens.review.store.rights import must_work
 from fedlens.review.web.console import Console, ConsoleOf
 from fedlens.review.web.pages.after import after_view
 from fedlens.review.web.pages.asked import OPACITY, Asked, asked_of
@@ -151,16 +152,16 @@ def flag(
     against: Annotated[str, Form()] = "",
     opacity: Annotated[str, Form()] = "",
 ) -> Response:
-    """Flag the explanation that is shown as misleading, outside of a decision."""
+    """Flag an explanation that was shown to them as misleading, outside of a decision."""
     case = console.store.queue.get(number)
     must_see(console, case, person)
     form = {"method": method, "second": second, "against": against, "opacity": opacity}
-    asked = _asked(console, case, form)
-    maps, no_maps, _ = _maps(console, case, asked)
-    if not maps:
-        raise ConflictError(f"No explanation of case {number} is shown to be flagged. {no_maps}")
+    must_work(person.actor)
+    shown, _ = decided_on(console, person, case, form)
+    if not shown.get("maps"):
+        raise ConflictError(f"No explanation of case {number} was shown to you to be flagged.")
     said = text.replace("\r\n", "\n").strip()
-    console.store.decisions.flag(person.actor, number, said, displayed(case, asked, maps))
+    console.store.decisions.flag(person.actor, number, said, shown)
     return RedirectResponse(f"/cases/{number}", 303)
 
 
