@@ -18,6 +18,7 @@ from fedlens.review.contract import (
     Reason,
     Record,
     ReviewError,
+    Role,
     State,
 )
 from fedlens.review.store import Store
@@ -25,7 +26,7 @@ from fedlens.review.store.exports import jsonl
 from fedlens.review.store.retention import prune
 from fedlens.review.store.tables import DECISIONS
 from fedlens.review.store.trail import PREDICTED
-from reviewing import ANNA, AUDITOR, BEN, LEAD, START, Clock, new_case
+from reviewing import ANNA, AUDITOR, BEN, LEAD, PASSWORD, START, Clock, new_case
 
 
 @pytest.fixture
@@ -222,6 +223,37 @@ def test_who_may_know_the_answer_says_nothing_blind(two: Store, clock: Clock) ->
     clock.now += 1
     assert prune(two, LEAD) is not None  # and the cases that stay are recorded anew
     assert decisions.unseen(LEAD, [1, later]) == set()
+
+
+@pytest.mark.parametrize("then", [Role.REVIEWER, Role.LEAD])
+def test_who_was_an_auditor_knows_what_came_in_until_then(
+    two: Store, clock: Clock, then: Role
+) -> None:
+    two.people.add("Anna", PASSWORD, Role.REVIEWER, LEAD)
+    two.people.add("Otto", PASSWORD, Role.AUDITOR, LEAD)
+    otto = Actor("Otto", then)
+    clock.now += 1
+    two.people.change("Otto", LEAD, role=then)
+    clock.now += 1
+    (later,) = two.queue.add([new_case(5)], LEAD)
+    two.people.change("Otto", LEAD, password=PASSWORD + "!")
+    assert two.decisions.unseen(otto, [1, 2, later]) == {later}
+    assert two.decisions.unseen(ANNA, [1, 2, later]) == {1, 2, later}
+    with pytest.raises(ConflictError, match="told otherwise"):
+        two.decisions.label_blind(otto, 1, 3)
+
+
+def test_what_came_in_before_a_pruning_is_blind_to_nobody(two: Store, clock: Clock) -> None:
+    two.decisions.reveal(ANNA, 2, {})
+    list(jsonl(two, BEN))
+    clock.now += 184 * 86_400
+    (later,) = two.queue.add([new_case(5)], LEAD)
+    assert two.decisions.unseen(LEAD, [1, 2, later]) == {1, 2, later}
+    clock.now += 1
+    assert prune(two, LEAD) is not None  # and what Anna and Ben saw is on record no more
+    for actor in (ANNA, BEN, LEAD):
+        assert two.decisions.unseen(actor, [1, 2, later]) == {later}
+    assert two.verify().valid
 
 
 @pytest.mark.parametrize("source", ["api", "test/9"])

@@ -1,7 +1,8 @@
 """What is shown of a case leaves a record, whoever looks, on which page or through the API.
 
 Who labels first can be asked only before the answer was shown: whoever works cases is therefore on
-record with everything that they were shown. An auditor decides nothing, and leaves nothing.
+record with everything that they were shown. An auditor decides nothing, and leaves nothing: who ceases
+to be one labels nothing blind that came in until then.
 """
 
 from collections.abc import Mapping, Sequence
