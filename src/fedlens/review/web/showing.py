@@ -61,7 +61,8 @@ def same_display(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     def what(shown: Mapping[str, Any]) -> object:
         maps = shown.get("maps", [])
         found = [(each.get("method"), each.get("map")) for each in maps]
-        asked = [shown.get(name) for name in ("contrast", "neighbours", "stopped", "through")]
+        names = "asked", "contrast", "neighbours", "stopped", "through"
+        asked = [shown.get(name) for name in names]
         return found, maps_are_on(shown), asked
 
     return what(one) == what(other)
@@ -92,7 +93,9 @@ def note_display(
     if person.role is Role.AUDITOR:
         return
     before = reveals_of(console, person, case)
-    if before and same_display(before[-1].content.get("displayed", {}), shown):
+    last = before[-1].content if before else {}
+    # one without evidence was left before records held it: a decision would have none to rest on
+    if last.get("evidence") and same_display(last.get("displayed", {}), shown):
         return
     console.store.decisions.reveal(person.actor, case.number, shown, evidence)
 

@@ -8,6 +8,7 @@ import pytest
 
 from fedlens.review.contract import Role
 from fedlens.review.web.console import Console
+from fedlens.review.web.pages import case as case_page
 
 
 def test_where_maps_wait_the_trail_says_when_they_were_looked_at(browser_of, text_of):
@@ -201,6 +202,32 @@ def test_a_colleague_who_looks_at_anothers_case_is_on_record(browser_of, auditor
     labelling.post(f"/cases/{case}/take")
     assert "The model's answer" in labelling.get(f"/cases/{case}")
     labelling.post(f"/cases/{case}/label", status=409, label="3")
+
+
+def test_the_same_display_of_another_question_is_on_record_and_can_be_decided_on(
+    reviewer, revealed: int, monkeypatch
+):
+    monkeypatch.setattr(case_page, "both_maps", lambda *_: ([], "neither can explain it"))
+    for method in ("grad-cam", "gradient", "gradient"):
+        reviewer.get(f"/cases/{revealed}?method={method}")
+    shown = [one.content["displayed"] for one in reviewer.records(revealed)[-2:]]
+    assert [one["maps"] for one in shown] == [[], []]
+    assert [one["asked"] for one in shown] == [["grad-cam", "gradient"], ["gradient", "grad-cam"]]
+    form = {"method": "gradient", "second": "grad-cam", "against": "", "opacity": "60"}
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept", **form)
+
+
+def test_a_display_whose_record_has_no_evidence_leaves_one_that_has(reviewer, revealed: int):
+    last = reviewer.records(revealed)[-1]
+    actor = reviewer.store.people.get("reviewer").actor
+    reviewer.store.decisions.reveal(actor, revealed, last.content["displayed"])
+    for _ in range(2):
+        reviewer.get(f"/cases/{revealed}")
+    found = [one for one in reviewer.records(revealed) if one.sequence > last.sequence]
+    assert [bool(one.content.get("evidence")) for one in found] == [False, True]
+    reviewer.post(f"/cases/{revealed}/decide", choice="accept")
+    (decided,) = [one for one in reviewer.records(revealed) if one.kind == "decided"]
+    assert decided.content["evidence"]["explanation"]
 
 
 def test_what_a_colleague_saw_is_not_what_is_decided_on(browser_of):
