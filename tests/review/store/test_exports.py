@@ -35,6 +35,19 @@ def test_an_export_verifies_with_the_public_key_alone(store: Store, lines: list[
     assert all(line.endswith("\n") and "\n" not in line[:-1] for line in lines)
 
 
+def test_what_comes_in_after_the_record_of_an_export_is_not_in_it(store: Store) -> None:
+    store.queue.add([new_case(1)], LEAD)
+    as_lines, as_table = jsonl(store, AUDITOR), table(store, AUDITOR)
+    until = store.trail.count()
+    store.queue.add([new_case(2)], LEAD)  # before the first line is read
+    lines = list(as_lines)
+    assert [json.loads(line)["sequence"] for line in lines[1:-1]] == list(range(1, until))
+    verification = verify_export(lines, store.key.public)
+    assert (verification.valid, verification.last) == (True, until - 1)
+    assert len(list(csv.reader("".join(as_table).splitlines()))) == 1 + until
+    assert verify_export(jsonl(store, AUDITOR), store.key.public).valid
+
+
 def edited(name: str) -> Callable[[list[str]], list[str]]:
     def edit(lines: list[str]) -> list[str]:
         record = json.loads(lines[4])

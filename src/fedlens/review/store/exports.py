@@ -4,14 +4,16 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from fedlens.review.contract import Actor, ReviewError
 from fedlens.review.store.chain import NOTHING, Head, canonical, in_words
 from fedlens.review.store.checking import ChainCheck, Findings, check_head
+from fedlens.review.store.database import last_work
 from fedlens.review.store.end import read_head
 from fedlens.review.store.signing import PublicKey
 from fedlens.review.store.tables import RECORDS
@@ -80,17 +82,34 @@ def jsonl(store: "Store", actor: Actor) -> Iterator[str]:
     Raises:
         ReviewError: the end of the trail is not what was signed.
     """
-    store.trail.add(EXPORTED, actor, {"format": "jsonl"})
-    return _jsonl(store)
+    return _jsonl(store, _recorded(store, actor, "jsonl"))
 
 
-def _jsonl(store: "Store") -> Iterator[str]:
+def _recorded(store: "Store", actor: Actor, kind: str) -> Head:
+    """Record an export; return where the chain ends with that record.
+
+    What comes after it is not exported: by the record's number it is known what its actor was told.
+    """
+
+    def work(connection: Connection) -> Head:
+        store.trail.append(connection, EXPORTED, actor, {"format": kind})
+        sealing = cast("partial[None]", last_work(connection)["head"])
+        head: Head = sealing.args[0]  # as it is signed if nothing comes after it
+        return head
+
+    return store.database.write(work)
+
+
+def _jsonl(store: "Store", until: Head) -> Iterator[str]:
     with store.database.read() as connection:
         head = read_head(connection)
         if head is None or not head.holds(store.key.public):
             raise ReviewError("The end of the trail is not what was signed; verify the store.")
         rows = connection.execute(
-            select(*RECORD_COLUMNS).order_by(RECORDS.c.sequence), execution_options=_STREAM
+            select(*RECORD_COLUMNS)
+            .where(RECORDS.c.sequence <= until.count)
+            .order_by(RECORDS.c.sequence),
+            execution_options=_STREAM,
         )
         begun = False
         for row in rows:
@@ -103,7 +122,7 @@ def _jsonl(store: "Store") -> Iterator[str]:
             text = canonical({**values, "content": None})
             yield text.replace('"content":null', f'"content":{content}', 1) + "\n"
     now = in_words(store.clock())
-    end = Head(head.store, head.count, head.digest, head.seals, now, head.fingerprint)
+    end = Head(until.store, until.count, until.digest, until.seals, now, until.fingerprint)
     yield _line(end.signed(store.key, PURPOSE).__dict__)
 
 
@@ -138,16 +157,16 @@ def table(store: "Store", actor: Actor) -> Iterator[str]:
         store: to be exported.
         actor: who exports.
     """
-    store.trail.add(EXPORTED, actor, {"format": "csv"})
-    return _table(store)
+    return _table(store, _recorded(store, actor, "csv"))
 
 
-def _table(store: "Store") -> Iterator[str]:
+def _table(store: "Store", until: Head) -> Iterator[str]:
     yield _row(_CSV)
     columns = [RECORDS.c[name] for name in _CSV]
     with store.database.read() as connection:
         rows = connection.execute(
-            select(*columns).order_by(RECORDS.c.sequence), execution_options=_STREAM
+            select(*columns).where(RECORDS.c.sequence <= until.count).order_by(RECORDS.c.sequence),
+            execution_options=_STREAM,
         )
         for row in rows:
             yield _row(tuple(_safe(_unicode(value)) for value in row))
