@@ -7,6 +7,7 @@ from torch import nn
 
 from fedlens.explain.baselines import blurred
 from fedlens.explain.explaining import explain
+from fedlens.explain.methods import gradient
 from fedlens.explain.target import Contrast
 from fedlens.models import build_model
 
@@ -82,6 +83,38 @@ def test_a_path_that_ends_where_it_began_is_complete_too():
     short = explain(model, white, "integrated-gradients", target=Contrast(0, 1), most_steps=3000)
     assert int(short.details["steps"]) == 3000
     assert float(short.details["completeness_gap"].abs()) > 1e-4
+
+
+def test_a_path_ends_where_only_the_networks_rounding_is_left():
+    """Logits near 1e6 are known to about 0.1: no number of gradients reaches a bar of 1e-4."""
+    model, white = Bent().eval(), torch.ones(1, 1, 4, 4)
+
+    class Raised(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return model(images) + 1e6
+
+    result = explain(Raised().eval(), white, "integrated-gradients", target=Contrast(0, 1))
+    assert int(result.details["steps"]) < 3000
+
+
+def test_halving_keeps_the_sum_of_the_panels(monkeypatch):
+    """What is kept along the way equals what the panels that are left at the end sum to."""
+    kept = []
+
+    def integrate(path, panels, most_steps, run=gradient._Path.integrate):
+        run(path, panels, most_steps)
+        kept.append(path)
+
+    monkeypatch.setattr(gradient._Path, "integrate", integrate)
+    explain(Bent().eval(), torch.ones(1, 1, 4, 4), "integrated-gradients", target=0)
+    (path,) = kept
+    order = path._left.argsort()
+    assert torch.equal(path._left[order][1:], path._right[order][:-1]), "the panels tile the path"
+    assert path._left.min() == 0 and path._right.max() == 1
+    parts = path._parts[: len(path._left)]
+    assert torch.allclose(path._total, parts.sum(0), rtol=0, atol=1e-9)
+    residuals = parts.sum((1, 2)) - (path._after - path._before)
+    assert torch.allclose(path._residuals, residuals, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["gradient", "smoothgrad"])

@@ -20,6 +20,9 @@ COMPLETE = (1e-3, 1e-4)
 """A path is fine enough when its map misses the gap in score by less than the larger of these: a
 share of the gap, and logits."""
 
+PARTS_BYTES = 256 << 20
+"""Memory for the parts of one path: 42,000 panels at 28x28 pixels, 668 at 224x224."""
+
 NODES = 3  # of a panel of a path: an odd number has one in the middle, where the panel may be cut
 
 
@@ -83,7 +86,10 @@ class IntegratedGradients(Attributor):
     quadrature with three nodes. In a network of ReLUs the gradient jumps along the path, and equal
     steps converge slowly; but how far a panel's integral is from the panel's own rise in score is
     known exactly. So, until a map sums to score(x) - score(b) within :data:`COMPLETE`, the panels
-    that are furthest off are halved, up to ``most_steps`` gradients an image.
+    that are furthest off are halved, up to ``most_steps`` gradients an image. Most images need some
+    hundred; one whose score hardly rises, where a contrast ends near where it began, needs thousands.
+    It ends early where no panel is further off than the network's own rounding, and at
+    :data:`PARTS_BYTES`.
 
     Details: ``completeness_gap``, the map's sum minus score(x) + score(b), in logits; ``steps``, the
     gradients that were taken.
@@ -136,7 +142,8 @@ class IntegratedGradients(Attributor):
         maps, gaps, steps = [], [], []
         for number in range(len(images)):
             asked = of_rows(wanted, torch.tensor([number]))
-            path = _Path(self.context, baselines[number], images[number], asked)
+            rounding = torch.finfo(logits.dtype).eps * float(logits[number].abs().max())
+            path = _Path(self.context, baselines[number], images[number], asked, rounding)
             path.integrate(self.parameters["panels"], self.parameters["most_steps"])
             maps.append(path.map())
             gaps.append(path.missed())
@@ -148,13 +155,20 @@ class IntegratedGradients(Attributor):
 class _Path:
     """The straight path of one image, cut into panels that are halved where they miss their rise.
 
-    A path holds each panel's part of the map: about 60 panels, 10,000 at most.
+    A path holds each panel's part of the map, as it must be taken out of the sum when the panel is
+    halved; one half takes the place of the whole, the other one is added at the end.
     """
 
     def __init__(
-        self, context: Context, start: Tensor, end: Tensor, target: Tensor | Contrast
+        self,
+        context: Context,
+        start: Tensor,
+        end: Tensor,
+        target: Tensor | Contrast,
+        rounding: float,
     ) -> None:
         self.steps = 0
+        self._rounding = rounding
         self._context, self._start, self._way, self._target = context, start, end - start, target
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         self._nodes = torch.from_numpy((nodes + 1) / 2)
@@ -168,44 +182,59 @@ class _Path:
         self._before, self._after = scores[:-1], scores[1:]
         rise = float(scores[-1] - scores[0])
         self._parts, self._middle = self._panels(self._left, self._right)
+        self._total = self._parts.sum(0)
+        self._residuals = self._missed_by(self._parts, self._before, self._after)
+        most = PARTS_BYTES // self._total.nbytes
         tolerance = max(COMPLETE[0] * abs(rise), COMPLETE[1])
         while abs(self.missed()) > tolerance:
-            off = self._residuals().abs()
-            fit = (most_steps - self.steps) // (2 * NODES)
-            if fit < 1:
+            off = self._residuals.abs()
+            fit = min((most_steps - self.steps) // (2 * NODES), most - len(off))
+            if fit < 1 or float(off.max()) <= 2 * self._rounding:
                 break
             worst = off >= off.max() / 2
             if int(worst.sum()) > fit:  # as many as the budget is left for
                 worst = torch.zeros_like(worst).index_fill_(0, off.topk(fit).indices, True)
-            self._halve(worst)
+            self._halve(worst.nonzero().flatten())
 
     def map(self) -> Tensor:
         """Return the sum of the panels' parts, float32 (H, W)."""
-        return self._parts.sum(0).float().cpu()
+        return self._total.float().cpu()
 
     def missed(self) -> float:
         """Return the sum of the map minus the rise of the score."""
-        return float(self._residuals().sum())
+        return float(self._residuals.sum())
 
     @property
     def _rows(self) -> int:
         return self._context.rows
 
-    def _residuals(self) -> Tensor:
-        return self._parts.sum((1, 2)).cpu() - (self._after - self._before)
+    @staticmethod
+    def _missed_by(parts: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Return (P,): each panel's part of the map, summed up, minus the rise of its score."""
+        return parts.sum((1, 2)).cpu() - (after - before)
 
     def _halve(self, worst: Tensor) -> None:
+        """Halve the panels at the positions ``worst``."""
+        count, held = len(worst), len(self._left)
         left, right = self._left[worst], self._right[worst]
+        before, after = self._before[worst], self._after[worst]
         centre, score = (left + right) / 2, self._middle[worst]
-        new_left, new_right = torch.cat((left, centre)), torch.cat((centre, right))
-        parts, middle = self._panels(new_left, new_right)
-        kept = ~worst
-        self._left = torch.cat((self._left[kept], new_left))
-        self._right = torch.cat((self._right[kept], new_right))
-        self._before = torch.cat((self._before[kept], self._before[worst], score))
-        self._after = torch.cat((self._after[kept], score, self._after[worst]))
-        self._middle = torch.cat((self._middle[kept], middle))
-        self._parts = torch.cat((self._parts[kept], parts))
+        parts, middle = self._panels(torch.cat((left, centre)), torch.cat((centre, right)))
+        missed = self._missed_by(parts, torch.cat((before, score)), torch.cat((score, after)))
+        where = worst.to(parts.device)
+        self._total += parts.sum(0) - self._parts[where].sum(0)
+        if held + count > len(self._parts):  # room to grow: copies would cost more than gradients
+            grown = parts.new_empty((2 * held + count, *parts.shape[1:]))
+            grown[:held] = self._parts[:held]
+            self._parts = grown
+        self._parts[where] = parts[:count]
+        self._parts[held : held + count] = parts[count:]
+        self._left = _replaced(self._left, worst, left, centre)
+        self._right = _replaced(self._right, worst, centre, right)
+        self._before = _replaced(self._before, worst, before, score)
+        self._after = _replaced(self._after, worst, score, after)
+        self._middle = _replaced(self._middle, worst, middle[:count], middle[count:])
+        self._residuals = _replaced(self._residuals, worst, missed[:count], missed[count:])
 
     def _panels(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Return each panel's part of the map, float64 (P, H, W), and its middle score, (P,)."""
@@ -231,6 +260,11 @@ class _Path:
             slopes = images
             scores = target_score(forward_logits(self._context.model, images), target)
         return slopes, scores.double().cpu()
+
+
+def _replaced(values: Tensor, places: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return ``values`` with ``first`` at ``places``, and ``second`` at the end."""
+    return torch.cat((values.index_copy(0, places, first), second))
 
 
 class ExpectedGradients(Attributor):
