@@ -230,8 +230,8 @@ def test_maps_made_from_the_images_of_a_private_run_are_pointed_out(
 def test_an_image_file_has_an_unknown_label(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")  # the path's cell is folded in a narrow terminal
-    photo, file = tmp_path / "photo.png", tmp_path / "maps.npz"
+    monkeypatch.chdir(tmp_path)  # a long path would be folded in its cell of the table
+    photo, file = Path("photo.png"), tmp_path / "maps.npz"
     Image.fromarray(np.full((50, 80, 3), 90, dtype=np.uint8)).save(photo)
     done = fedlens(run, "--image", photo, "--method", "gradient", "--out", file)
     assert done.returncode == 0, done.stderr
