@@ -8,20 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from cheap import FEW
 from fedlens.errors import ExplanationError
 from fedlens.explain import METHODS, Contrast, Explanation, explain, parameters_of
 from fedlens.models import build_model
 
 GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Shirt"]
-FEW: dict[str, dict[str, Any]] = {
-    "smoothgrad": {"samples": 2},
-    "integrated-gradients": {"panels": 2, "most_steps": 6},
-    "expected-gradients": {"samples": 4},
-    "exact-shapley": {"across": 2},
-    "kernel-shap": {"across": 2},
-    "lime": {"across": 2, "samples": 10},
-    "occlusion": {"size": 14, "stride": 14},
-}
 LOOKING = [name for name, kind in METHODS.items() if kind.class_specific]
 
 

@@ -3,13 +3,13 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cheap import FEW
 from fedlens.errors import ExplanationError
 from fedlens.explain.explaining import explain, parameters_of
 from fedlens.explain.explanation import Explanation
@@ -99,18 +99,6 @@ every_method_without_attention = pytest.mark.parametrize(
 every_class_specific_method = pytest.mark.parametrize(
     "method", [name for name in sorted(METHODS) if METHODS[name].class_specific]
 )
-
-
-# Few samples: what is tested here does not depend on their number.
-FEW: dict[str, dict[str, Any]] = {
-    "smoothgrad": {"samples": 4},
-    "integrated-gradients": {"panels": 4, "most_steps": 12},
-    "expected-gradients": {"samples": 4},
-    "exact-shapley": {"across": 2},
-    "kernel-shap": {"across": 3, "samples": 40},
-    "lime": {"across": 3, "samples": 40},
-    "occlusion": {"size": 8, "stride": 6},
-}
 
 
 def images(count: int = 7) -> Tensor:

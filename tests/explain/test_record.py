@@ -10,22 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cheap import FEW
 from fedlens.explain import METHODS, Attribution, Attributor, Explanation, explain, parameters_of
 from fedlens.explain.baselines import BASELINES
 from fedlens.explain.methods.lime import SEGMENT_MEAN
 from fedlens.models import build_model
 
 CLASSES = 4
-
-FEW: dict[str, dict[str, Any]] = {
-    "smoothgrad": {"samples": 2},
-    "integrated-gradients": {"panels": 2, "most_steps": 6},
-    "expected-gradients": {"samples": 4},
-    "exact-shapley": {"across": 2},
-    "kernel-shap": {"across": 2},
-    "lime": {"across": 2, "samples": 10},
-    "occlusion": {"size": 14, "stride": 14},
-}
 
 
 def drawn(count: int, seed: int) -> Tensor:

@@ -17,7 +17,14 @@ from fedlens.data import Split
 from fedlens.errors import ExplanationError, RunError
 from fedlens.experiment.modes import Event, Watcher
 from fedlens.experiment.questions import parameters_for
-from fedlens.explain import METHODS, OF_REFERENCES, Context, Contrast, Explanation, parameters_of
+from fedlens.explain import (
+    METHODS,
+    Context,
+    Contrast,
+    Explanation,
+    compares_with_references,
+    parameters_of,
+)
 from fedlens.explain import explain as explain_batch
 from fedlens.files import atomic_writer, without_nan
 from fedlens.randomness import Purpose, generator
@@ -150,12 +157,6 @@ def any_uses_layer(methods: Sequence[str]) -> bool:
     return any(METHODS[name].uses_layer for name in methods)
 
 
-def uses_references(method: str, parameters: Mapping[str, Any]) -> bool:
-    """Tell whether ``method`` with these ``parameters`` compares with training images."""
-    kind = METHODS[method]
-    return kind.needs_references or any(name in parameters.values() for name in OF_REFERENCES)
-
-
 def save_maps(
     path: Path,
     explanation: Explanation,
@@ -241,7 +242,7 @@ def _arguments(method: str, question: Question, train: Split) -> dict[str, Any]:
     # Where a setting concerns no method at all it is passed on, for the method to refuse it.
     parameters = parameters_for(method, question.parameters, question.methods)
     references = None
-    if uses_references(method, parameters):
+    if compares_with_references(method, parameters):
         chosen = reference_positions(len(train), question.reference_seed)
         references = train.images[torch.from_numpy(chosen)]
     return {

@@ -3,14 +3,14 @@
 import hashlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
-from fedlens.explain.contract import Attributor, Context
+from fedlens.explain.contract import OF_REFERENCES, Attributor, Context
 from fedlens.explain.explanation import Explanation, degenerate_maps
 from fedlens.explain.layers import evaluation_mode
 from fedlens.explain.methods import METHODS
@@ -146,6 +146,19 @@ def parameters_of(method: str) -> dict[str, Any]:
     """Return the parameters of a method in :data:`METHODS` and their values where not given."""
     given = inspect.signature(METHODS[method]).parameters.values()
     return {p.name: p.default for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def compares_with_references(method: str, parameters: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a method in :data:`METHODS` looks at references, before it is bound.
+
+    Args:
+        method: its name.
+        parameters: those that are not the method's own, by name.
+    """
+    settings = parameters_of(method) | dict(parameters or {})
+    return METHODS[method].needs_references or any(
+        name in settings.values() for name in OF_REFERENCES
+    )
 
 
 def _check_request(

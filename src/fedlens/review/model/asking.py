@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedlens.errors import ExplanationError
-from fedlens.explain import METHODS, OF_REFERENCES, Context, parameters_of
+from fedlens.explain import METHODS, Context, compares_with_references
 from fedlens.explain.layers import evaluation_mode
 from fedlens.randomness import Purpose, generator
 from fedlens.review.contract import ReviewError
@@ -65,7 +65,7 @@ class Asking:
         layered = any(METHODS[name].uses_layer for name in names)
         self.layer = subject.layer if layered else None
         self.methods = tuple(name for name in names if self._able(name, self.refused))
-        self._compare = {name for name in names if _compares(name)}
+        self._compare = {name for name in names if compares_with_references(name)}
         positions = generator(subject.seed, Purpose.EXPLAIN, round=_REFERENCE_STREAM).choice(
             len(subject.validation), min(REFERENCES, len(subject.validation)), replace=False
         )
@@ -110,9 +110,3 @@ class Asking:
             refused[method] = str(error)
             return False
         return True
-
-
-def _compares(method: str) -> bool:
-    """Tell whether ``method`` as it is asked here compares with other images."""
-    values = parameters_of(method).values()
-    return METHODS[method].needs_references or any(name in values for name in OF_REFERENCES)

@@ -29,7 +29,7 @@ def localisation(
         ``accuracy`` on the test images, ``taken`` (with a shortcut: how often marked images of other
         figures are taken for the marked class), ``images``, ``area`` (the evidence's share of the
         pixels, which is what a flat map gets), ``edge_share`` (its share of the images' edges, which
-        is what a map of edges gets) and ``rows``: key -> ``mass`` and ``pointing``.
+        is about what a map of edges gets) and ``rows``: key -> ``mass`` and ``pointing``.
     """
     test = draw_shapes("test", shortcut=shortcut)
     references = draw_shapes("train", shortcut=shortcut).split.images[:100]

@@ -7,8 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from fedlens.errors import ExplanationError
-from fedlens.explain import METHODS, Explanation, Target, explain
-from fedlens.explain.explaining import parameters_of
+from fedlens.explain import (
+    METHODS,
+    Explanation,
+    Target,
+    compares_with_references,
+    explain,
+    parameters_of,
+)
 
 CONTROLS = ("edges", "random")
 
@@ -40,9 +46,10 @@ class Row:
     @property
     def complete_from(self) -> str | None:
         """Return the baseline whose gap in score its maps sum to; None if it promises none."""
-        kind = METHODS[self.method]
-        if not kind.complete or kind.needs_references:
-            return None  # against references the sum holds only in expectation
+        if not METHODS[self.method].complete:
+            return None
+        if compares_with_references(self.method, self.parameters):
+            return None  # the sum holds only in expectation, or against what the measure lacks
         default: str = parameters_of(self.method)["baseline"]
         baseline: str = self.parameters.get("baseline", default)
         return baseline
