@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
-from fedlens.models.layers import draw_uniform
+from fedlens.models.layers import draw_uniform, undrawn
 
 RESIDUAL_SCALE = 0.1
 """What the initial weights of the last layer of each residual branch are multiplied by."""
@@ -42,8 +41,8 @@ class MultiHeadAttention(nn.Module):
             raise ModelError(f"Tokens of width {width} cannot be shared by {heads} heads.")
         self.heads = heads
         # Queries, keys and values in one product of matrices.
-        self.project = skip_init(nn.Linear, width, 3 * width)
-        self.merge = skip_init(nn.Linear, width, width)
+        self.project = undrawn(nn.Linear, width, 3 * width)
+        self.merge = undrawn(nn.Linear, width, width)
         draw_uniform((self.project, self.merge), generator)
         _quieten(self.merge)
 
@@ -96,8 +95,8 @@ class TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, generator)
         self.norm2 = nn.LayerNorm(width)
-        self.hidden = skip_init(nn.Linear, width, hidden)
-        self.out = skip_init(nn.Linear, hidden, width)
+        self.hidden = undrawn(nn.Linear, width, hidden)
+        self.out = undrawn(nn.Linear, hidden, width)
         draw_uniform((self.hidden, self.out), generator)
         _quieten(self.out)
 

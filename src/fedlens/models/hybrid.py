@@ -6,11 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
 from fedlens.models.attention import TransformerBlock
-from fedlens.models.layers import draw_uniform
+from fedlens.models.layers import draw_uniform, undrawn
 from fedlens.models.layout import channels_last
 
 SMALLEST_IMAGE = 14  # 14 -> 7
@@ -104,7 +103,7 @@ class Hybrid(nn.Module):
         convolutions = []
         for number, (before, after) in enumerate(pairwise(widths), start=1):
             # GroupNorm has the bias.
-            layer = skip_init(nn.Conv2d, before, after, 3, padding=1, bias=False)
+            layer = undrawn(nn.Conv2d, before, after, 3, padding=1, bias=False)
             self.add_module(f"conv{number}", layer)
             self.add_module(f"norm{number}", nn.GroupNorm(GROUPS, after))
             convolutions.append(layer)
@@ -116,7 +115,7 @@ class Hybrid(nn.Module):
             TransformerBlock(width, HEADS, HIDDEN, generator) for _ in range(BLOCKS)
         )
         self.norm = nn.LayerNorm(width)
-        self.output = skip_init(nn.Linear, width, classes)
+        self.output = undrawn(nn.Linear, width, classes)
         draw_uniform([self.output], generator)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,14 +1,13 @@
 """The small network of the reference federated benchmarks: LeNet-5's shape, 44,426 parameters."""
 
-import math
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
+from fedlens.models.layers import draw_uniform, undrawn
 from fedlens.models.layout import channels_last
 
 SMALLEST_IMAGE = 16  # 16 -> 12 -> 6 -> 2 -> 1
@@ -48,15 +47,13 @@ class LeNet(nn.Module):
         side = image_size
         for _ in range(2):
             side = (side - 4) // 2
-        self.conv1 = skip_init(nn.Conv2d, in_channels, 6, 5)
-        self.conv2 = skip_init(nn.Conv2d, 6, 16, 5)
-        self.dense1 = skip_init(nn.Linear, 16 * side * side, 120)
-        self.dense2 = skip_init(nn.Linear, 120, 84)
-        self.output = skip_init(nn.Linear, 84, classes)
-        for layer in (self.conv1, self.conv2, self.dense1, self.dense2, self.output):
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        self.conv1 = undrawn(nn.Conv2d, in_channels, 6, 5)
+        self.conv2 = undrawn(nn.Conv2d, 6, 16, 5)
+        self.dense1 = undrawn(nn.Linear, 16 * side * side, 120)
+        self.dense2 = undrawn(nn.Linear, 120, 84)
+        self.output = undrawn(nn.Linear, 84, classes)
+        layers = (self.conv1, self.conv2, self.dense1, self.dense2, self.output)
+        draw_uniform(layers, generator)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of float images (N, C, H, W) in [0, 1]."""

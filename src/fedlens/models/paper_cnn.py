@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
+from fedlens.models.layers import undrawn
 from fedlens.models.layout import channels_last
 
 
@@ -68,15 +68,15 @@ class PaperCNN(nn.Module):
                 f"got {image_size}x{image_size}; import the images with a larger --size."
             )
         side, self.visible = self._sides(image_size)
-        # PyTorch's own initial weights, drawn from the global generator, are skipped.
-        self.conv1 = skip_init(nn.Conv2d, in_channels, 32, 3, padding=self.padding)
-        self.conv2 = skip_init(nn.Conv2d, 32, 64, 3, padding=self.padding)
-        self.conv3 = skip_init(nn.Conv2d, 64, 64, 3, padding=self.padding)
-        self.dense = skip_init(nn.Linear, 64 * side * side, 128)
-        self.output = skip_init(nn.Linear, 128, classes)
+        self.conv1 = undrawn(nn.Conv2d, in_channels, 32, 3, padding=self.padding)
+        self.conv2 = undrawn(nn.Conv2d, 32, 64, 3, padding=self.padding)
+        self.conv3 = undrawn(nn.Conv2d, 64, 64, 3, padding=self.padding)
+        self.dense = undrawn(nn.Linear, 64 * side * side, 128)
+        self.output = undrawn(nn.Linear, 128, classes)
         for layer in (self.conv1, self.conv2, self.conv3, self.dense, self.output):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of float images (N, C, H, W) in [0, 1]."""

@@ -10,9 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
-from fedlens.models.layers import draw_uniform
+from fedlens.models.layers import draw_uniform, undrawn
 from fedlens.models.layout import channels_last
 from fedlens.models.scattering import Scattering2d
 
@@ -180,7 +179,7 @@ class LinearHead(nn.Module):
     def __init__(self, features: int, classes: int, generator: torch.Generator) -> None:
         """Build it for so many features an image, with weights drawn from ``generator``."""
         super().__init__()
-        self.output = skip_init(nn.Linear, features, classes)
+        self.output = undrawn(nn.Linear, features, classes)
         draw_uniform([self.output], generator)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -195,10 +194,10 @@ class ConvolutionalHead(nn.Module):
     def __init__(self, channels: int, side: int, classes: int, generator: torch.Generator) -> None:
         """Build it for maps (channels, side, side), with weights drawn from ``generator``."""
         super().__init__()
-        self.conv1 = skip_init(nn.Conv2d, channels, 16, 3, stride=2, padding=1)
-        self.conv2 = skip_init(nn.Conv2d, 16, 32, 3, padding=1)
-        self.dense = skip_init(nn.Linear, 32 * ((side + 1) // 2) ** 2, 32)
-        self.output = skip_init(nn.Linear, 32, classes)
+        self.conv1 = undrawn(nn.Conv2d, channels, 16, 3, stride=2, padding=1)
+        self.conv2 = undrawn(nn.Conv2d, 16, 32, 3, padding=1)
+        self.dense = undrawn(nn.Linear, 32 * ((side + 1) // 2) ** 2, 32)
+        self.output = undrawn(nn.Linear, 32, classes)
         draw_uniform((self.conv1, self.conv2, self.dense, self.output), generator)
 
     def forward(self, features: Tensor) -> Tensor:

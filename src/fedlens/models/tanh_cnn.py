@@ -5,10 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
-from fedlens.models.layers import draw_uniform
+from fedlens.models.layers import draw_uniform, undrawn
 from fedlens.models.layout import channels_last
 
 SMALLEST_IMAGE = 14  # 14 -> 7 -> 6 -> 2 -> 1
@@ -49,10 +48,10 @@ class TanhCNN(nn.Module):
             )
         side = image_size // 2 - 1  # convolution: (size + 2 * 3 - 8) // 2 + 1, then pooling: - 1
         side = (side - 4) // 2
-        self.conv1 = skip_init(nn.Conv2d, in_channels, 16, 8, stride=2, padding=3)
-        self.conv2 = skip_init(nn.Conv2d, 16, 32, 4, stride=2)
-        self.dense = skip_init(nn.Linear, 32 * side * side, 32)
-        self.output = skip_init(nn.Linear, 32, classes)
+        self.conv1 = undrawn(nn.Conv2d, in_channels, 16, 8, stride=2, padding=3)
+        self.conv2 = undrawn(nn.Conv2d, 16, 32, 4, stride=2)
+        self.dense = undrawn(nn.Linear, 32 * side * side, 32)
+        self.output = undrawn(nn.Linear, 32, classes)
         draw_uniform((self.conv1, self.conv2, self.dense, self.output), generator)
 
     def forward(self, images: Tensor) -> Tensor:

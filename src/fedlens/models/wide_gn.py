@@ -5,10 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from fedlens.errors import ModelError
-from fedlens.models.layers import WeightStandardizedConv2d, draw_uniform
+from fedlens.models.layers import WeightStandardizedConv2d, draw_uniform, undrawn
 from fedlens.models.layout import channels_last
 
 SMALLEST_IMAGE = 8  # 8 -> 4 -> 2
@@ -57,10 +56,10 @@ class WideGN(nn.Module):
         for number, (before, after) in enumerate(zip(channels, WIDTHS, strict=False), start=1):
             kind = nn.Conv2d if number == 1 else WeightStandardizedConv2d
             # GroupNorm has the bias.
-            layer = skip_init(kind, before, after, 3, padding=1, bias=False)
+            layer = undrawn(kind, before, after, 3, padding=1, bias=False)
             self.add_module(f"conv{number}", layer)
             self.add_module(f"norm{number}", nn.GroupNorm(GROUPS, after))
-        self.output = skip_init(nn.Linear, WIDTHS[-1], classes)
+        self.output = undrawn(nn.Linear, WIDTHS[-1], classes)
         draw_uniform([*(layer for layer, _ in self._blocks()), self.output], generator)
 
     def forward(self, images: Tensor) -> Tensor:

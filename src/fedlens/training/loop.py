@@ -13,7 +13,7 @@ from fedlens.models.vector import FlatParameters
 from fedlens.randomness import Purpose, generator, torch_seed
 from fedlens.training.local import LocalTraining
 from fedlens.training.losses import Loss
-from fedlens.training.optimizers import build_optimizer, optimizer_state, restore_optimizer
+from fedlens.training.optimizers import FlatOptimizer
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class LocalRun:
         self._settings = settings
         self._draws = draws
         self._loss = loss
-        self._optimizer = build_optimizer(flat, settings)
+        self._optimizer = FlatOptimizer(flat.vector, flat.gradient, settings)
         self._correction = correction
         self._start = flat.vector.clone() if correction is not None and correction.pull else None
         self._per_epoch = settings.steps_per_epoch(len(client))
@@ -108,11 +108,11 @@ class LocalRun:
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's memory; the parameters are in the flat vector."""
-        return {**optimizer_state(self._optimizer), **self._average.state()}
+        return {**self._optimizer.state(), **self._average.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up the optimiser's memory that :meth:`state` returned."""
-        restore_optimizer(self._optimizer, self._average.restore(state))
+        self._optimizer.restore(self._average.restore(state))
 
     @property
     def average(self) -> Tensor:
@@ -156,7 +156,7 @@ class LocalRun:
 
     def _set_rate(self, step: int) -> None:
         if self._settings.schedule != "constant":
-            self._optimizer.param_groups[0]["lr"] = self._settings.rate(step, self._planned)
+            self._optimizer.lr = self._settings.rate(step, self._planned)
 
     def _correct(self) -> None:
         gradient, correction = self._flat.gradient, self._correction

@@ -7,7 +7,7 @@ import torch
 
 from fedlens.errors import ConfigError
 from fedlens.training.local import LocalTraining
-from fedlens.training.optimizers import optimizer_of
+from fedlens.training.optimizers import FlatOptimizer
 
 
 def path_length(
@@ -53,9 +53,9 @@ def check_pull(local: LocalTraining, pull: float) -> None:
 def _path_length(local: LocalTraining, steps: int, planned: int, pull: float) -> float:
     place = torch.zeros(1, dtype=torch.float64)
     gradient = torch.ones(1, dtype=torch.float64)
-    optimizer = optimizer_of(place, gradient, dataclasses.replace(local, weight_decay=0.0))
+    optimizer = FlatOptimizer(place, gradient, dataclasses.replace(local, weight_decay=0.0))
     for step in range(steps):
         gradient.fill_(1.0).add_(place, alpha=pull)
-        optimizer.param_groups[0]["lr"] = local.rate(step, planned)
+        optimizer.lr = local.rate(step, planned)
         optimizer.step()
     return abs(float(place)) / local.lr
