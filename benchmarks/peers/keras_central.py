@@ -21,6 +21,7 @@ import fashion_mnist  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from sklearn.metrics import f1_score  # noqa: E402
 
 PARAMETERS = 65_354
 
@@ -128,9 +129,11 @@ def main() -> None:
         callbacks=[times],
         verbose=0,
     )
+    test_pixels = floats(test_images)
     test_loss, test_accuracy = model.evaluate(
-        floats(test_images), keras.utils.to_categorical(test_labels, 10), verbose=0
+        test_pixels, keras.utils.to_categorical(test_labels, 10), verbose=0
     )
+    predicted = model.predict(test_pixels, verbose=0).argmax(1)
 
     # The first epoch also traces and compiles; with one epoch there is nothing else to report.
     warm = times.epochs[1:] or times.epochs
@@ -158,6 +161,7 @@ def main() -> None:
                 "images_per_second_with_validation": round(len(train) / seconds, 1),
                 "test_accuracy": round(float(test_accuracy), 4),
                 "test_loss": round(float(test_loss), 4),
+                "macro_f1": round(float(f1_score(test_labels, predicted, average="macro")), 4),
                 "prepare_seconds": round(prepared, 3),
                 "total_seconds": round(time.perf_counter() - STARTED, 3),
             }
