@@ -24,11 +24,11 @@ class FedNova(Algorithm):
     term and schedule. With d_i = (y_i - x) / ||a_i||_1 and p_i = n_i / n over the clients that
     returned an update,
 
-        x' = x + eta tau_eff sum_i p_i d_i,    tau_eff = sum_i p_i ||a_i||_1,
+        x' = x + eta tau_eff sum_i p_i d_i,    tau_eff = sum_i p_i tau_i,
 
-    or sum_i p_i tau_i with a proximal term and no momentum, tau_i being client i's steps (the
-    paper's section 4; with momentum a count of steps would be another unit than ||a_i||_1).
-    ||a_i||_1 is found by running the client's own optimiser on a gradient of one: see
+    where tau_i is what ||a_i||_1 would be without the proximal term: client i's steps for plain SGD
+    (the paper's section 4), and its unit is that of ||a_i||_1 with momentum and schedules too.
+    Both are found by running the client's own optimiser on a gradient of one: see
     :func:`fedlens.training.path.path_length`.
 
     The update's total weight sum_i p_i tau_eff / ||a_i||_1 is at least 1, and large where sizes
@@ -69,12 +69,13 @@ class FedNova(Algorithm):
         """Return the state after the normalised step; see the class for the formula."""
         total = sum(u.examples for u in updates)
         shares = [u.examples / total for u in updates]
-        lengths = [
-            path_length(federation.local, u.steps, planned=u.planned, pull=self.mu) for u in updates
-        ]
-        counts_steps = self.mu and not federation.local.momentum
-        taken = [float(u.steps) for u in updates] if counts_steps else lengths
-        effective = sum(p * a for p, a in zip(shares, taken, strict=True))
+
+        def paths(pull: float) -> list[float]:
+            local = federation.local
+            return [path_length(local, u.steps, planned=u.planned, pull=pull) for u in updates]
+
+        lengths = paths(self.mu)
+        effective = sum(p * tau for p, tau in zip(shares, paths(0.0), strict=True))
         weight = sum(p * effective / a for p, a in zip(shares, lengths, strict=True))
         step = self.server_lr * effective
         if self.guard:
