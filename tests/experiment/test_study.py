@@ -1,6 +1,7 @@
 """Studies: the grid, the cells as runs of their own, the figures, the sentences and the page."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -10,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import started
@@ -26,7 +29,7 @@ from fedlens.experiment.study import Study, load_study, run_study, studies
 from fedlens.experiment.study.summary import cell_state, recommend, summarise
 from fedlens.report.study_content import CellResult, MissingCell, StudySummary
 from fedlens.report.study_page import manifest, table_csv, write_study_page
-from fedlens.report.study_tables import target_table
+from fedlens.report.study_tables import accuracy_table, drift_table, target_table
 
 TINY = '''
 title = "Tiny <study>"
@@ -365,7 +368,9 @@ def test_a_lead_over_fedavg_alone_is_not_a_lead_over_all() -> None:
         {"fedavg": [0.70, 0.71], "scaffold": [0.85, 0.86], "fedprox": [0.849, 0.858]}
     )  # fmt: skip
     assert "larger than the spread" in text
-    assert "cannot be told apart from FedProx (85.35 ± 0.64 %) either" in text
+    assert "But it cannot be told apart from FedProx (85.35 ± 0.64 %)." in text
+    close = said({"fedavg": [0.70], "scaffold": [0.705], "fedprox": [0.704]})
+    assert "It cannot be told apart from FedProx (70.40 %) either." in close
 
 
 def test_one_seed_says_what_it_cannot_tell() -> None:
@@ -394,6 +399,69 @@ def test_algorithms_are_compared_on_the_same_seeds_only() -> None:
     assert text.startswith("FedAvg has the highest mean final accuracy, 90.00 % on one seed (0)")
     text = said({"fedavg": [0.9], "scaffold": [0.8]}, {"fedavg": [0], "scaffold": [1]})
     assert "cannot be compared" in text
+
+
+def changed(summary: StudySummary, change: Callable[[CellResult], dict[str, Any]]) -> StudySummary:
+    cells = tuple(dataclasses.replace(cell, **change(cell)) for cell in summary.cells)
+    return dataclasses.replace(summary, cells=cells)
+
+
+def advice(summary: StudySummary) -> str:
+    (found,) = recommend(summary)
+    return found.text.replace("\u00a0", " ")
+
+
+def test_averages_are_compared_on_the_seeds_that_have_one_for_all() -> None:
+    """FedAvg's average gains a point on each seed that has one; its first seed has none."""
+    finals = {"fedavg": [0.5, 0.8, 0.8], "scaffold": [0.72, 0.72, 0.72]}
+    averages = {"fedavg": [None, 0.81, 0.81], "scaffold": [0.99, 0.74, 0.74]}
+
+    def average(cell: CellResult) -> dict[str, Any]:
+        value = averages[cell.algorithm][cell.seed]
+        return {"averaged": () if value is None else (0.1, value)}
+
+    summary = changed(hand_made(finals), average)
+    assert (
+        "Of the averages over the rounds (seeds 1 and 2, where all of these have one) FedAvg's has the "
+        "highest mean final accuracy: 81.00 ± 0.00 %, 1.00 points above the model of its own last"
+    ) in advice(summary)
+    shown = accuracy_table(summary).rows[0][1].replace("\u00a0", " ")
+    assert shown.splitlines()[-1] == "average 81.00 ± 0.00 (2 of 3)"
+    only = {"fedavg": 0, "scaffold": 1}
+    none = changed(
+        hand_made(finals), lambda c: {"averaged": (0.1, 0.9) if c.seed == only[c.algorithm] else ()}
+    )
+    assert "averages over the rounds" not in advice(none)
+
+
+def test_an_algorithm_without_updates_at_its_end_is_named_and_marked() -> None:
+    summary = changed(
+        hand_made({"fedavg": [0.8, 0.8], "scaffold": [0.1, 0.7]}),
+        lambda c: {"cosines": (0.9, math.nan)} if (c.algorithm, c.seed) == ("scaffold", 0) else {},
+    )
+    assert "No client's update could be used for SCAFFOLD after round 1 on 1 of 2 seeds." in advice(
+        summary
+    )
+    for table in (accuracy_table(summary), drift_table(summary)):
+        ours, theirs = (row[1] for row in table.rows)
+        assert "no update" not in ours
+        assert theirs.splitlines()[-1] == "no update after round 1 (1 of 2)"
+    # where no round has a cosine, as under privacy, nothing is known of updates
+    hidden = changed(summary, lambda c: {"cosines": (math.nan, math.nan)})
+    assert "update" not in advice(hidden)
+
+
+def test_whom_the_worst_served_client_is_chosen_from_is_said() -> None:
+    summary = changed(hand_made({"fedavg": [0.8], "scaffold": [0.9]}), lambda c: {"federation": 6})
+    assert (
+        "Of the 2 of 6 clients that are measured, those whose update was used in the last round, its "
+        "worst served one gets 80.0 %"
+    ) in advice(summary)
+
+
+def test_a_central_reference_sends_nothing_to_compare_with() -> None:
+    text = said({"fedavg": [0.80], "scaffold": [0.85]}, fedavg=0)
+    assert "bytes" not in text and "5.00 points above FedAvg" in text
 
 
 def test_too_little_to_compare_is_said() -> None:
@@ -509,7 +577,10 @@ def test_what_is_missing_sampled_or_unknown_is_said(tmp_path: Path) -> None:
     _, text = read(write_study_page(summary, recommend(summary), tmp_path))
     assert "FedAvg 1 (round 3 of 50), 2" in text
     assert "2 of the 4 cells are not finished" in text
-    assert "Only the cohort that was drawn for the last round is measured" in text
+    assert (
+        "Only the cohort that was drawn for the last round is measured, not all clients, and"
+        in text
+    )
     assert "small version of the study" in text
     assert "on the validation split" in text and "Nothing may be chosen" not in text
     assert "nan" not in text.lower().split()

@@ -103,6 +103,12 @@ class CellResult:
         known = [value for value in self.cosines if not math.isnan(value)]
         return float(np.mean(known)) if known else math.nan
 
+    @property
+    def stopped(self) -> int | None:
+        """Last round in which a client's update could be used, where none could after it."""
+        last = max((n for n, c in enumerate(self.cosines, start=1) if not math.isnan(c)), default=0)
+        return last if 0 < last < self.rounds else None
+
     def reached(self, target: float) -> int | None:
         """Return the first round with at least ``target`` accuracy, or None."""
         return next((n for n, a in enumerate(self.accuracy, start=1) if a >= target), None)

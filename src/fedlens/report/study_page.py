@@ -231,7 +231,10 @@ def _fairness(summary: StudySummary) -> Section:
         f"{summary.measured_on}, weighted to that client's own mix of classes."
     )
     if summary.sampled:
-        gone = "Only the cohort that was drawn for the last round is measured, not all clients."
+        gone = (
+            "Only the cohort that was drawn for the last round is measured, not all clients, and of it "
+            "those whose update was used."
+        )
     elif few:
         gone = (
             f"In {count(few, 'cell')} not all clients are measured: those whose last update was not "

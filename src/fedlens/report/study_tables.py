@@ -20,7 +20,15 @@ def accuracy_table(summary: StudySummary) -> Table:
         final = _points(group.over_seeds(lambda cell: cell.final))
         best = _points(group.over_seeds(lambda cell: cell.best))
         average = group.over_seeds(lambda cell: cell.final_average)
-        return f"{final}\nbest {best}" + (f"\naverage {_points(average)}" if average else "")
+        lines = [final, f"best {best}"]
+        if average:
+            some = (
+                f" ({average.count} of {len(group.cells)})"
+                if average.count < len(group.cells)
+                else ""
+            )
+            lines.append(f"average {_points(average)}{some}")
+        return "\n".join(lines + _stopped(group))
 
     rows = _rows(summary, both)
     publishers = {who: None for key in partitions for who in summary.published.get(key, {})}
@@ -35,7 +43,8 @@ def accuracy_table(summary: StudySummary) -> Table:
     published = " The rows at the foot are published figures." if publishers else ""
     return _table(
         f"Accuracy on the {summary.measured_on} after the last round, in percent{_over(summary)}; "
-        f"under it that of the best round, which nobody knows beforehand{averaged}.{published}",
+        f"under it that of the best round, which nobody knows beforehand{averaged}.{_ends(summary)}"
+        f"{published}",
         summary,
         rows,
     )
@@ -117,12 +126,12 @@ def drift_table(summary: StudySummary) -> Table:
     def cell(group: Group) -> str:
         every = with_spread(group.over_seeds(lambda c: c.mean_cosine), _two)
         last = with_spread(_mean_only(group.over_seeds(lambda c: c.cosines[-1])), _two)
-        return f"{every}\nlast {last}"
+        return "\n".join([every, *(_stopped(group) or [f"last {last}"])])
 
     return _table(
         "Cosine between a client's update and the mean update, mean over clients and rounds"
         f"{_over(summary)}; under it that of the last round. 1: all pull the same way; the nearer "
-        "to 0, the further the clients drift apart.",
+        f"to 0, the further the clients drift apart.{_ends(summary)}",
         summary,
         _rows(summary, cell),
     )
@@ -174,6 +183,23 @@ def _rows(summary: StudySummary, cell: Callable[[Group], str]) -> list[list[str]
         groups = [summary.group(key, algorithm) for key in summary.begun_partitions()]
         rows.append([title, *(NONE if group is None else cell(group) for group in groups)])
     return rows
+
+
+def _ends(summary: StudySummary) -> str:
+    if all(cell.stopped is None for cell in summary.cells):
+        return ""
+    return (
+        " No update after a round: no client's could be used from then on, as where none is finite."
+    )
+
+
+def _stopped(group: Group) -> list[str]:
+    """Return a line that says after which round no update could be used, where that came."""
+    rounds = [cell.stopped for cell in group.cells if cell.stopped is not None]
+    if not rounds:
+        return []
+    some = f" ({len(rounds)} of {len(group.cells)})" if len(group.cells) > 1 else ""
+    return [f"no update after round {min(rounds)}{some}"]
 
 
 def _table(caption: str, summary: StudySummary, rows: list[list[str]]) -> Table:

@@ -78,7 +78,7 @@ def _sentences(summary: StudySummary, partition: str) -> list[str]:
         f"{titles[best.algorithm]} has the highest mean final accuracy, {_accuracy(best)} {over}: "
         f"{points(lead.size)} points above {rank}{titles[against.algorithm]} ({_accuracy(against)}).",
         _verdict(lead),
-        _not_told_apart(best, [g for g in rest if g is not against], titles),
+        _not_told_apart(best, [g for g in rest if g is not against], titles, either=not lead.clear),
     ]
     if base is None:
         sentences.append(f"{titles[reference]} has not finished on the same seeds.")
@@ -86,7 +86,11 @@ def _sentences(summary: StudySummary, partition: str) -> list[str]:
         sentences.append(_worst_of(best))
     else:
         sentences += [_cost(best, base, titles), _worst_beside(best, base, titles)]
-    sentences += [_averages(compared, titles), _left_aside(groups, compared, titles)]
+    sentences += [
+        _averages(compared, titles),
+        _stopped(compared, titles),
+        _left_aside(groups, compared, titles),
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -120,7 +124,9 @@ def _verdict(lead: _Lead) -> str:
     )
 
 
-def _not_told_apart(best: Group, others: list[Group], titles: Mapping[str, str]) -> str:
+def _not_told_apart(
+    best: Group, others: list[Group], titles: Mapping[str, str], *, either: bool
+) -> str:
     near = [
         f"{titles[group.algorithm]} ({_accuracy(group)})"
         for group in others
@@ -128,12 +134,16 @@ def _not_told_apart(best: Group, others: list[Group], titles: Mapping[str, str])
     ]
     if not near:
         return ""
-    return f"It cannot be told apart from {listing(near)} either."
+    if either:
+        return f"It cannot be told apart from {listing(near)} either."
+    return f"But it cannot be told apart from {listing(near)}."
 
 
 def _cost(best: Group, base: Group, titles: Mapping[str, str]) -> str:
-    ratio = _average(best, lambda c: c.total_bytes) / _average(base, lambda c: c.total_bytes)
-    who = titles[base.algorithm]
+    ours, theirs = (_average(group, lambda c: c.total_bytes) for group in (best, base))
+    if not theirs:  # trained centrally
+        return ""
+    ratio, who = ours / theirs, titles[base.algorithm]
     if abs(ratio - 1) < 0.005:
         return f"It sends as many bytes as {who}."
     return f"It sends {decimal(ratio, 2)} times the bytes of {who}."
@@ -149,30 +159,67 @@ def _worst_beside(best: Group, base: Group, titles: Mapping[str, str]) -> str:
     else:
         word = "above" if ours > theirs else "below"
         change = f"{points(abs(ours - theirs))} points {word} {who}'s {percent(theirs, 1)}"
-    return f"Its worst served client gets {percent(ours, 1)}, {change}."
+    return f"{_worst_client(best)} {percent(ours, 1)}, {change}."
 
 
 def _worst_of(best: Group) -> str:
     ours = _average(best, lambda cell: cell.worst_client)
-    return f"Its worst served client gets {percent(ours, 1)}." if math.isfinite(ours) else ""
+    return f"{_worst_client(best)} {percent(ours, 1)}." if math.isfinite(ours) else ""
+
+
+def _worst_client(group: Group) -> str:
+    """Begin a sentence about the worst served client; say so where not all are measured."""
+    measured = min(len(cell.clients) for cell in group.cells)
+    everyone = max(cell.federation for cell in group.cells)
+    if measured >= everyone:
+        return "Its worst served client gets"
+    return (
+        f"Of the {measured} of {everyone} clients that are measured, those whose update was used in "
+        "the last round, its worst served one gets"
+    )
+
+
+def _stopped(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
+    """Name the algorithms whose rounds came to nothing before the end, as after a divergence."""
+    words = []
+    for group in compared:
+        rounds = [cell.stopped for cell in group.cells if cell.stopped is not None]
+        if rounds:
+            some = f" on {len(rounds)} of {len(group.cells)} seeds" if len(group.cells) > 1 else ""
+            words.append(f"{titles[group.algorithm]} after round {min(rounds)}{some}")
+    return f"No client's update could be used for {listing(words)}." if words else ""
 
 
 def _averages(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
-    """Say what averaging the rounds' models gives, over those algorithms that were averaged."""
-    averaged = [g for g in compared if math.isfinite(_average(g, lambda c: c.final_average))]
-    if not averaged:
+    """Say what averaging the rounds' models gives, on the seeds that were averaged for all."""
+    averaged = [g for g in compared if any(math.isfinite(c.final_average) for c in g.cells)]
+    seeds = _averaged_seeds(averaged)
+    if not seeds:
         return ""
-    top = max(averaged, key=lambda group: _average(group, lambda c: c.final_average))
-    gain = _average(top, lambda c: c.final_average) - _mean(top)
-    shown = with_spread(top.over_seeds(lambda c: c.final_average), percent)
+    groups = [group.only(seeds) for group in averaged]
+    top = max(groups, key=lambda group: _average(group, _final_average))
+    gain = _average(top, lambda cell: cell.final_average - cell.final)
+    shown = with_spread(top.over_seeds(_final_average), percent)
     if abs(gain) < 0.00005:
         change = "as much as"
     else:
         change = f"{points(abs(gain))} points {'above' if gain > 0 else 'below'}"
+    on = ""
+    if len(seeds) < len(compared[0].cells):
+        which = "seed" if len(seeds) == 1 else "seeds"
+        on = f" ({which} {listing([str(seed) for seed in seeds])}, where all of these have one)"
     return (
-        f"Of the averages over the rounds {titles[top.algorithm]}'s has the highest mean final "
+        f"Of the averages over the rounds{on} {titles[top.algorithm]}'s has the highest mean final "
         f"accuracy: {shown}, {change} the model of its own last round."
     )
+
+
+def _averaged_seeds(groups: Sequence[Group]) -> list[int]:
+    """Return the seeds on which each of the groups has an average over the rounds."""
+    known = [
+        {cell.seed for cell in group.cells if math.isfinite(cell.final_average)} for group in groups
+    ]
+    return sorted(set.intersection(*known)) if known else []
 
 
 def _left_aside(
@@ -201,3 +248,7 @@ def _average(group: Group, figure: Callable[[CellResult], float]) -> float:
 
 def _final(cell: CellResult) -> float:
     return cell.final
+
+
+def _final_average(cell: CellResult) -> float:
+    return cell.final_average
