@@ -3,8 +3,13 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import torch
+
+import fedlens
 from fedlens.explain import METHODS
+from fedlens.models import get_vector
 
 metrics = import_module("fedlens.explain.metrics")  # `fedlens.explain` is also a function
 DOCS = Path(__file__).parent.parent / "docs"
@@ -20,6 +25,25 @@ def test_the_private_federation_of_the_privacy_page_runs() -> None:
     exec(compile(code, "docs/privacy.md", "exec"), names)
     assert len(names["result"].history) == 2
     assert 0.997 < names["privacy"].epsilon(1e-5) <= 1
+
+
+def test_the_algorithm_of_ones_own_on_the_page_of_algorithms_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "algorithms.md").read_text(), re.S)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, "docs/algorithms.md", "exec"), names)
+    shown = names["Agreement"](power=0.0)  # then it is FedAvg
+    clients = fedlens.partition(fedlens.load_dataset("digits").train, "iid", clients=2, seed=1)
+    model = fedlens.build_model("lenet", in_channels=1, classes=10, image_size=28, seed=1)
+    local = fedlens.LocalTraining(batch_size=200)
+    vectors = [
+        get_vector(
+            fedlens.federate(
+                model, clients, algorithm=algorithm, rounds=1, local=local, seed=1
+            ).model
+        )
+        for algorithm in (shown, fedlens.FedAvg())
+    ]
+    torch.testing.assert_close(*vectors, rtol=0, atol=1e-6)
 
 
 def test_the_method_of_ones_own_on_the_page_of_explanations_runs() -> None:

@@ -17,6 +17,7 @@ from fedlens.federated import (
     Algorithm,
     Checkpoint,
     ClientStore,
+    CoordinateMedian,
     FedAdagrad,
     FedAdam,
     FedAvg,
@@ -26,6 +27,7 @@ from fedlens.federated import (
     FedNova,
     FedProx,
     FedYogi,
+    Mean,
     Scaffold,
     Screening,
     ServerState,
@@ -365,13 +367,47 @@ def test_unknown_parameters_and_kinds_are_named() -> None:
         ("fedprox", {"mu": -1.0}, "mu is -1.0"),
         ("scaffold", {"weighted": 1}, "expected true or false"),
         ("scaffold", {"control": "option-3"}, "option-3.*option-1, option-2"),
-        ("scaffold", {"control": 3}, "expected a word"),
+        ("scaffold", {"control": 3}, "control is 3, expected one of"),
         ("feddyn", {"alpha": 0.0}, "alpha is 0.0"),
         ("fedadam", {"beta2": 1.0}, "beta2 is 1.0"),
         ("fedavgm", {"momentum": True}, "expected a number"),
     ]:
         with pytest.raises(ConfigError, match=words):
             build_algorithm(name, parameters)
+
+
+@dataclass(frozen=True)
+class Own(Algorithm):
+    """An algorithm of a user's own: one name, one function, parameters of all plain kinds."""
+
+    name: ClassVar[str] = "own"
+    beta: float
+    every: int = 3
+    scale: float | None = None
+
+    def aggregate(
+        self, state: ServerState, updates: Sequence[Update], federation: Federation
+    ) -> ServerState:
+        return state
+
+
+def test_an_algorithm_of_ones_own_takes_parameters_of_plain_kinds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ALGORITHMS, "own", Own)
+    made = build_algorithm("own", {"beta": 1, "every": 5, "scale": 0.5})
+    assert made == Own(beta=1, every=5, scale=0.5)
+    assert build_algorithm("own", {"beta": 1.0, "scale": None}, Mean()) == Own(beta=1.0)
+    for parameters, rule, words in [
+        ({}, None, r"beta is not set, and own has no value"),
+        ({"beta": 1.0, "every": 2.5}, None, r"every is 2\.5, expected a whole number"),
+        ({"beta": 1.0, "scale": "x"}, None, r"scale is 'x', expected a number or none"),
+        ({"beta": 1.0, "every": True}, None, r"every is True, expected a whole number"),
+        ({"beta": 1.0, "aggregation": 1}, None, "aggregation is not a parameter of own"),
+        ({"beta": 1.0}, CoordinateMedian(), "own takes no rule of aggregation"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            build_algorithm("own", parameters, rule)
 
 
 # what clients remember

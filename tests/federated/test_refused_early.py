@@ -7,7 +7,7 @@ import pytest
 from fedlens.errors import ConfigError
 from fedlens.experiment.config import parse_config
 from fedlens.experiment.run import start_run
-from fedlens.federated import FedNova, federate
+from fedlens.federated import FedNova, Scaffold, federate
 from fedlens.federated.client import Workbench
 from fedlens.training import LocalTraining
 from problems import least_squares, line, squares
@@ -30,6 +30,28 @@ def test_a_proximal_term_that_jumps_past_its_point(
             local=LocalTraining(lr=lr), loss=squares,
         )  # fmt: skip
     one_sentence(caught.value)
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    ("mu", "local", "words"),
+    [
+        (30.0, LocalTraining(lr=0.05), r"local\.lr times .*mu is"),
+        (0.0, LocalTraining(lr=0.05, optimizer="adam"), "steps are no sum of gradients"),
+    ],
+    ids=["pull", "adam"],
+)
+def test_a_control_that_cannot_be_told_from_the_way(
+    mu: float, local: LocalTraining, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    monkeypatch.setattr(Workbench, "train", lambda *arguments: trained.append(arguments))
+    with pytest.raises(ConfigError, match=words) as caught:
+        federate(
+            line(3), least_squares([6, 9]), algorithm=Scaffold(control="option-2", mu=mu), rounds=2,
+            local=local, loss=squares,
+        )  # fmt: skip
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
     assert not trained
 
 

@@ -97,8 +97,8 @@ def federate(
         minimum_cohort: usable updates below which a round is repeated with a new cohort; the work
             of the attempt is lost.
         averaging: most, in [0, 1), that an average of the global models keeps of itself in a
-            round; round n keeps min(averaging, n / (n + 9)), so that the window grows with the
-            rounds, and this limit acts only after 9 averaging / (1 - averaging) of them. Where it
+            round. It begins as the first round's model; round n > 1 keeps
+            min(averaging, n / (n + 9)), so that the window grows with the rounds, and this limit acts only after 9 averaging / (1 - averaging) of them. Where it
             is above 0 the average is what is returned, and it is measured beside the model of
             each round. The rounds themselves go on as without it. Under privacy it costs nothing.
             (Up to the limit: polynomial-decay averaging, Shamir and Zhang 2013, with eta = 8.)

@@ -1,8 +1,9 @@
 """Federated algorithms by name: one file, one paper."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import MISSING, fields
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fedlens.errors import ConfigError
 from fedlens.federated.aggregation import MEAN, Aggregation
@@ -59,29 +60,52 @@ def build_algorithm(
             f"federation.algorithm is '{name}', expected one of {', '.join(ALGORITHMS)}."
         )
     kind = ALGORITHMS[name]
-    defaults = {
-        field.name: field.default
-        for field in fields(kind)  # type: ignore[arg-type]
-        if field.name != "aggregation"
-    }
-    for key, value in parameters.items():
-        if key not in defaults:
+    known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    given = dict(parameters)
+    takes_a_rule = known.pop("aggregation", None) is not None
+    hints = get_type_hints(kind)
+    for key, value in given.items():
+        if key not in known:
+            what = f"which takes {', '.join(known)}" if known else "which takes none"
+            raise ConfigError(f"federation.parameters.{key} is not a parameter of {name}, {what}.")
+        _check_kind(key, value, hints[key])
+    for key, field in known.items():
+        if key not in given and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(
-                f"federation.parameters.{key} is not a parameter of {name}, which takes "
-                f"{', '.join(defaults)}."
+                f"federation.parameters.{key} is not set, and {name} has no value of its own for it."
             )
-        _check_kind(key, value, defaults[key])
+    rule = aggregation or MEAN
+    if takes_a_rule:
+        given["aggregation"] = rule
+    elif rule != MEAN:
+        raise ConfigError(
+            f"federation.aggregation is not the mean, but {name} takes no rule of aggregation."
+        )
     build: Callable[..., Algorithm] = kind
-    return build(**parameters, aggregation=aggregation or MEAN)
+    return build(**given)
 
 
-def _check_kind(key: str, value: Any, default: Any) -> None:
-    """Raise ``ConfigError`` unless ``value`` is of the kind of ``default``."""
-    kinds: dict[type, tuple[type | tuple[type, ...], str]] = {
-        bool: (bool, "true or false"),
-        str: (str, "a word"),
-        float: ((int, float), "a number"),
-    }
-    kind, word = kinds[type(default)]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"federation.parameters.{key} is {value!r}, expected {word}.")
+def _check_kind(key: str, value: Any, hint: Any) -> None:
+    """Raise ``ConfigError`` unless ``value`` is of a kind that ``hint`` names.
+
+    What is annotated as anything but plain values is left to the algorithm's own checks.
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if all(kind in _KINDS for kind in kinds) and not any(_is(value, kind) for kind in kinds):
+        words = " or ".join(_KINDS[kind] for kind in kinds)
+        raise ConfigError(f"federation.parameters.{key} is {value!r}, expected {words}.")
+
+
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    NoneType: "none",
+}
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -21,7 +21,7 @@ from fedlens.federated.algorithm import (
 )
 from fedlens.federated.algorithms.parameters import at_least_zero, positive
 from fedlens.training.loop import Correction
-from fedlens.training.path import path_length
+from fedlens.training.path import check_pull, path_length
 
 Control = Literal["mean-gradient", "option-1", "option-2"]
 
@@ -75,6 +75,18 @@ class Scaffold(Algorithm):
             raise ConfigError(
                 f"federation.parameters.control is {self.control!r}, expected one of "
                 f"{', '.join(get_args(Control))}."
+            )
+
+    def check(self, federation: Federation) -> None:
+        """Refuse ``option-2`` where no gradient can be told from the way that a client went."""
+        if self.control != "option-2":
+            return
+        check_pull(federation.local, self.mu)
+        if federation.local.optimizer != "sgd":
+            raise ConfigError(
+                f"federation.parameters.control is 'option-2' and local.optimizer "
+                f"'{federation.local.optimizer}', whose steps are no sum of gradients; choose the "
+                "control 'mean-gradient' or the optimizer 'sgd'."
             )
 
     @property
