@@ -60,5 +60,5 @@ def main() -> None:
     try:
         app()
     except FedlensError as error:
-        errors.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -9,11 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from fedlens.experiment.modes import Event, Watcher
 
-out = Console()
-errors = Console(stderr=True)
+# Names of classes, clients and files are printed as they are: none is taken for markup.
+out = Console(markup=False)
+errors = Console(stderr=True, markup=False)
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def watching(quiet: bool = False) -> Iterator[Watcher]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
@@ -51,7 +53,7 @@ def waiting(what: str, quiet: bool = False) -> Iterator[None]:
     if quiet or not errors.is_terminal:
         yield
         return
-    with errors.status(what):
+    with errors.status(Text(what)):
         yield
 
 

@@ -185,7 +185,7 @@ def explain(
             "whatever a map paints there is only its enlargement."
         )
     for line in filter(None, [*sentences, *written]):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def _help() -> str:

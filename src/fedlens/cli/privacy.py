@@ -143,7 +143,6 @@ def ledger(path: RunPath, *, json: Json = False) -> None:
             "change would not be noticed; check it where the run was made, or name the file of its "
             f"key in ${KEY_VARIABLE}.",
             style="yellow",
-            markup=False,
             highlight=False,
             soft_wrap=True,
         )
@@ -252,7 +251,7 @@ def _print_spent(spent: _Spent, title: str = "") -> None:
 
 
 def _say(line: str) -> None:
-    out.print(line, highlight=False, markup=False, soft_wrap=True)
+    out.print(line, highlight=False, soft_wrap=True)
 
 
 def _mechanism(

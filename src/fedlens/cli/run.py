@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.text import Text
 
 from fedlens.cli.display import errors, out, print_json, table, watching
 from fedlens.cli.options import ConfigFile, Json, Preset, RunPath, Set
@@ -145,7 +146,9 @@ def _finish(finished: Run, json: bool) -> None:
         return
     tests = [part.test for part in finished.parts or (finished,)]
     multilabel = tests[0].auc is not None
-    per_class = np.array([t.f1 if t.auc is None else t.auc for t in tests])
+    per_class = np.array(
+        [np.where(t.support > 0, t.f1, np.nan) if t.auc is None else t.auc for t in tests]
+    )
     name = "AUC" if multilabel else "F1"
     rows = [
         [label, "" if np.isnan(value) else f"{value:.3f}"]
@@ -207,7 +210,7 @@ def _spent_rows(spent: dict[str, Any]) -> list[list[str]]:
 
 def _headline(name: str, values: list[float], digits: int, unit: str = "") -> None:
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    text = f"{name} [bold]{np.mean(values):.{digits}f}{spread}{unit}[/bold]"
+    text = Text(f"{name} ").append(f"{np.mean(values):.{digits}f}{spread}{unit}", style="bold")
     out.print(text, highlight=False)
 
 

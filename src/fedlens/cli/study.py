@@ -126,7 +126,7 @@ def study(
         if json:
             print_json({"study": chosen.name, "page": str(page)})
         else:
-            out.print(f"Page: {page}", highlight=False, soft_wrap=True, markup=False)
+            out.print(f"Page: {page}", highlight=False, soft_wrap=True)
         return
     summary = replace(summarise(chosen, folder, elsewhere), called=name)
     if failure is not None and not summary.cells:
@@ -218,10 +218,10 @@ def _print(summary: StudySummary, page: Path) -> None:
     title = f"Accuracy after the last round, and of the best round{average} (%)"
     table(title, list(made.columns), rows)
     for advice in recommend(summary):
-        out.print(f"{advice.title}: {advice.text}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{advice.title}: {advice.text}", highlight=False, soft_wrap=True)
     if summary.missing:
         out.print(f"{len(summary.missing)} of {summary.total} cells are missing.", highlight=False)
-    out.print(f"Page: {page}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"Page: {page}", highlight=False, soft_wrap=True)
 
 
 def _content(summary: StudySummary, page: Path) -> dict[str, Any]:

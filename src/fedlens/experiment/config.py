@@ -230,7 +230,7 @@ def load_config(
         _supersede(content, own)
     given: dict[str, Any] = {}
     for override in overrides:
-        _merge(given, _override(override))
+        _merge(given, _override(override), whole=())
     _supersede(content, given)
     return parse_config(content)
 
@@ -265,7 +265,8 @@ def _preset_folder() -> Path:
 
 def _read(path: Path) -> str:
     try:
-        content = path.read_bytes()[: LARGEST_FILE + 1]
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
     if len(content) > LARGEST_FILE:
@@ -316,11 +317,14 @@ def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+def _merge(
+    into: dict[str, Any], new: Mapping[str, Any], whole: Sequence[str] = ("class_lists",)
+) -> None:
+    """Take the values of ``new`` in, key by key, but what is in ``whole`` as a whole."""
     for key, value in new.items():
         old = into.get(key)
-        if isinstance(value, Mapping) and isinstance(old, dict) and key != "class_lists":
-            _merge(old, value)
+        if isinstance(value, Mapping) and isinstance(old, dict) and key not in whole:
+            _merge(old, value, whole)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 

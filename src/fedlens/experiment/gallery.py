@@ -113,8 +113,8 @@ def _choices(logits: Tensor, dataset: ImageDataset, cases: int) -> list[_Choice]
             _surest(confidence, np.flatnonzero(predicted != truth), cases),
         ),
     ]
-    first, second = _pair(predicted, truth, dataset)
-    for true, taken in ((first, second), (second, first)):
+    pair = _pair(predicted, truth, dataset)
+    for true, taken in () if pair is None else (pair, pair[::-1]):
         wrong = np.flatnonzero((truth == true) & (predicted == taken))
         names = dataset.class_names
         choices.append(
@@ -206,13 +206,16 @@ def _surest(confidence: npt.NDArray[Any], candidates: Chosen, cases: int) -> Cho
     return candidates[np.argsort(-confidence[candidates], kind="stable")[:cases]]
 
 
-def _pair(predicted: Chosen, truth: Chosen, dataset: ImageDataset) -> tuple[int, int]:
+def _pair(predicted: Chosen, truth: Chosen, dataset: ImageDataset) -> tuple[int, int] | None:
+    """Return the two classes that are taken for each other most; None where none is."""
     names = dataset.class_names
     if all(name in names for name in PAIR):
         return names.index(PAIR[0]), names.index(PAIR[1])
     errors = np.zeros((dataset.classes, dataset.classes), dtype=np.int64)
     np.add.at(errors, (truth, predicted), 1)
     mutual = np.triu(errors + errors.T, k=1)
+    if not mutual.any():
+        return None
     first, second = np.unravel_index(int(mutual.argmax()), mutual.shape)
     return int(first), int(second)
 

@@ -84,7 +84,7 @@ class Collector:
 
         reports = self._engine.train(plan.tasks, finished)
         rows = self._engine.outgoing
-        reasons = ["" if bool(torch.isfinite(rows[r.slot]).all()) else NOT_FINITE for r in reports]
+        reasons = ["" if self._is_finite(rows[r.slot]) else NOT_FINITE for r in reports]
         if self._unit == "client":
             # it counts as zero, and where clients add noise has noise like any other's
             for i in (i for i, reason in enumerate(reasons) if reason):
@@ -100,6 +100,20 @@ class Collector:
         planned = {task.slot: task.planned for task in plan.tasks}
         updates = [self._update(report, planned[report.slot]) for report in used]
         return Collected(used, updates, sorted(left_out, key=lambda entry: entry.client))
+
+    def _is_finite(self, row: Tensor) -> bool:
+        """Return whether what a client sent is finite, but for buffers that were not before.
+
+        A network may hold infinities that never change, as the mask of an attention.
+        """
+        bad = torch.isfinite(row).logical_not_()
+        if not bool(bad.any()):
+            return True
+        sent, _ = self._layout.split_incoming(self._engine.incoming)
+        state, _, _ = self._layout.split_outgoing(bad)
+        buffers = slice(self._layout.parameters, len(state))
+        state[buffers] &= torch.isfinite(sent[buffers])
+        return not bool(bad.any())
 
     def _remind(self, task: ClientTask) -> None:
         """Lay what the client remembers into its row; zeros before its first round."""

@@ -22,7 +22,7 @@ from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.local import LocalTraining
 from fedlens.training.loop import Correction, Draws, LocalRun, threads
-from fedlens.training.losses import Loss, default_loss
+from fedlens.training.losses import Loss, chosen_loss
 from fedlens.training.prediction import predict
 
 ROUND = 0  # of the random streams: no round of a federation has this number
@@ -78,7 +78,7 @@ def personalise(
         raise ConfigError(f"local.epochs is {local.epochs!r}, expected one number.")
     if not 0 <= ditto < float("inf"):
         raise ConfigError(f"ditto is {ditto}, expected a number from 0.")
-    loss = loss or default_loss
+    loss = chosen_loss(loss, (client.targets for client in clients))
     flat = FlatParameters(copy.deepcopy(model))
     start = torch.empty(flat.state_length, dtype=flat.vector.dtype)
     flat.save_state(start)

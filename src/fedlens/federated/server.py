@@ -22,7 +22,7 @@ from fedlens.federated.round import Checkpoint, Rounds, Rules
 from fedlens.federated.validation import Validation
 from fedlens.models.vector import has_batch_norm
 from fedlens.training.local import LocalTraining
-from fedlens.training.losses import Loss, default_loss
+from fedlens.training.losses import Loss, chosen_loss
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def federate(
             of the attempt is lost.
         averaging: most, in [0, 1), that an average of the global models keeps of itself in a
             round. It begins as the first round's model; round n > 1 keeps
-            min(averaging, n / (n + 9)), so that the window grows with the rounds, and this limit acts only after 9 averaging / (1 - averaging) of them. Where it
-            is above 0 the average is what is returned, and it is measured beside the model of
-            each round. The rounds themselves go on as without it. Under privacy it costs nothing.
+            min(averaging, n / (n + 9)), so that the window grows with the rounds, and this limit
+            acts only after 9 averaging / (1 - averaging) of them. Where it is above 0 the average
+            is what is returned, and it is measured beside the model of each round. The rounds
+            themselves go on as without it. Under privacy it costs nothing.
             (Up to the limit: polynomial-decay averaging, Shamir and Zhang 2013, with eta = 8.)
         privacy: hides examples (``ExamplePrivacy``) or clients (``ClientPrivacy``); by default nothing
             is hidden. A federation that would spend more than its budget is refused; one that does
@@ -128,6 +129,7 @@ def federate(
             "federation.",
             stacklevel=2,
         )
+    loss = chosen_loss(loss, (client.targets for client in clients))
     faults = faults or Faults()
     federation = Federation(tuple(len(client) for client in clients), local)
     algorithm.check(federation)
@@ -138,7 +140,6 @@ def federate(
     if privacy.unit is not None:
         work = planned_work(len(clients), cohort, local, seed, rounds)
         privacy.begin(local, work, 0 if resume_from is None else resume_from.round)
-    loss = loss or default_loss
     bench = Workbench(
         model,
         poisoned_clients(clients, attackers, faults),

@@ -16,7 +16,7 @@ from fedlens.models.vector import FlatParameters
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.local import LocalTraining
 from fedlens.training.loop import Draws, threads
-from fedlens.training.losses import Loss, default_loss
+from fedlens.training.losses import Loss, chosen_loss
 from fedlens.training.prediction import predict
 from fedlens.training.private import PrivateSteps, local_run
 
@@ -113,6 +113,8 @@ def train_centrally(
         raise ConfigError(
             f"local.epochs is {local.epochs!r}, expected one whole number for central training."
         )
+    client = as_client(examples)
+    loss = chosen_loss(loss, [client.targets])
     if privacy is not None:
         if not isinstance(privacy, PrivateSteps):
             raise ConfigError(
@@ -120,8 +122,6 @@ def train_centrally(
             )
         done = 0 if resume_from is None else resume_from.epoch
         privacy.begin(local.epochs, done, charged=afford is not None)
-    loss = loss or default_loss
-    client = as_client(examples)
     held_out = None if validation is None else as_client(validation)
     trained = copy.deepcopy(model)
     flat = FlatParameters(trained)

@@ -46,7 +46,7 @@ def fill(console: "Console", folder: Path | None, first: int | None) -> None:
         for cases in batches:
             added += len(console.store.queue.add(cases, operator()))
     for sentence in left_out[:NAMED]:
-        errors.print(f"Left out: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        errors.print(f"Left out: {sentence}", style="yellow", soft_wrap=True)
     if len(left_out) > NAMED:
         more = count(len(left_out) - NAMED, "more", "more")
         errors.print(f"Left out: {more} like these.", style="yellow", highlight=False)

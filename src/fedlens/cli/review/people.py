@@ -57,7 +57,7 @@ def add_user(
     password = _password(password_stdin)
     with opened(store, key, must_exist=False) as place:
         person = place.people.add(name, password, wanted, operator())
-    out.print(f"Added {person.name} as {person.role}.", highlight=False, markup=False)
+    out.print(f"Added {person.name} as {person.role}.", highlight=False)
 
 
 @user.command("change")
@@ -92,7 +92,7 @@ def change_user(
     with opened(store, key) as place:
         person = place.people.change(name, operator(), role=wanted, password=secret, active=active)
     state = "" if person.active else ", who may not sign in"
-    out.print(f"{person.name} is now {person.role}{state}.", highlight=False, markup=False)
+    out.print(f"{person.name} is now {person.role}{state}.", highlight=False)
 
 
 @user.command("list")
@@ -116,9 +116,7 @@ def add_token(
     wanted = _role(role)
     with opened(store, key, must_exist=False) as place:
         secret = place.people.add_token(name, wanted, operator())
-    errors.print(
-        f"Token of {name}, as {wanted}; it is not shown again:", highlight=False, markup=False
-    )
+    errors.print(f"Token of {name}, as {wanted}; it is not shown again:", highlight=False)
     sys.stdout.write(secret + "\n")
 
 
@@ -127,7 +125,7 @@ def revoke_token(store: StorePlace, name: Name, *, key: KeyFile = None) -> None:
     """Let a token count no more."""
     with opened(store, key) as place:
         place.people.revoke_token(name, operator())
-    out.print(f"The token of {name} counts no more.", highlight=False, markup=False)
+    out.print(f"The token of {name} counts no more.", highlight=False)
 
 
 @token.command("list")

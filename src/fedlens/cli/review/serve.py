@@ -190,7 +190,7 @@ def card(
         sys.stdout.write(text)
         return
     write_text(out_, text)
-    out.print(f"Wrote {out_}.", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"Wrote {out_}.", highlight=False, soft_wrap=True)
 
 
 def _record_start(console: "Console") -> None:
@@ -213,7 +213,7 @@ def _greet(store: "Store", where: str, *, link: bool) -> None:
     address = where
     if person is not None:
         address = f"{where}/link/{store.people.one_time_link(person)}"
-    out.print(f"  {address}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"  {address}", highlight=False, soft_wrap=True)
     if person is not None:
         out.print(f"The link lets {person.name} in once, within ten minutes.", highlight=False)
     elif not store.people.list():
@@ -270,7 +270,7 @@ def _anchoring(store: "Store") -> Iterator[None]:
             try:
                 keep_anchor(store.trail)
             except ReviewError as error:
-                errors.print(f"Note: {error}", style="yellow", markup=False, soft_wrap=True)
+                errors.print(f"Note: {error}", style="yellow", soft_wrap=True)
 
     thread = threading.Thread(target=keep, name="anchors", daemon=True)
     thread.start()

@@ -127,7 +127,7 @@ def export(
         for line in kinds[out_.suffix.lower()](place, operator()):
             file.write(line.encode())
             lines += 1
-    out.print(f"Wrote {lines:,} lines to {out_}.", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"Wrote {lines:,} lines to {out_}.", highlight=False, soft_wrap=True)
 
 
 def anchor(
@@ -149,9 +149,7 @@ def anchor(
 
     with opened(store, key) as place:
         made = export_anchor(place.trail, out_, operator())
-    out.print(
-        f"Anchored {made.count:,} records in {out_}.", highlight=False, markup=False, soft_wrap=True
-    )
+    out.print(f"Anchored {made.count:,} records in {out_}.", highlight=False, soft_wrap=True)
 
 
 def prune(
@@ -223,11 +221,10 @@ def key(
     out.print(
         f"{secret.path}: fingerprint {secret.public.fingerprint}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
     if public is not None:
-        out.print(f"Its public half is in {public}.", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"Its public half is in {public}.", highlight=False, soft_wrap=True)
 
 
 def _public(path: Path) -> "PublicKey":
@@ -254,7 +251,7 @@ def _show(found: "Verification", json: bool) -> None:
     many = count(len(found.findings), "finding")
     errors.print(f"The chain is NOT valid: {many}.", style="red")
     for finding in found.findings[:MOST_SHOWN]:
-        errors.print(f"- {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
+        errors.print(f"- {finding.sentence}", highlight=False, soft_wrap=True)
     if len(found.findings) > MOST_SHOWN:
         errors.print(f"These are the first {MOST_SHOWN}; --json has all.", highlight=False)
 
