@@ -145,6 +145,51 @@ def test_datasets_import_then_run(tmp_path: Path) -> None:
     assert "cat" in done.stdout
 
 
+def save_images(path: Path, names: list[str], *, train: list[int], test: list[int]) -> Path:
+    """Write an npz with ``train`` and ``test`` images of each class, and two groups."""
+    stream = np.random.default_rng(0)
+    content = {"class_names": np.array(names)}
+    for split, counts in (("train", train), ("test", test)):
+        labels = np.repeat(np.arange(len(names)), counts)
+        level = 20 + 200 * labels[:, None, None] // max(1, len(names) - 1)
+        noise = stream.integers(0, 20, (len(labels), 28, 28))
+        content[f"{split}_images"] = (level + noise).astype(np.uint8)
+        content[f"{split}_labels"] = labels
+        content[f"{split}_groups"] = np.arange(len(labels)) % 3
+    content["group_names"] = np.array(["north", "[/i]", "south"])
+    np.savez(path, **content)
+    return path
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    images = save_images(tmp_path / "odd.npz", ["[/b]", "[red]R"], train=[60, 60], test=[9, 0])
+    done = fedlens("datasets", "check", images)
+    assert done.returncode == 0, done.stderr
+    assert "[/b]" in done.stdout and "[red]R" in done.stdout
+    by_group = ["--set", f"dataset.path={images}", "--set", "partition.scheme=group"]
+    done = fedlens("partition", *by_group, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "[/i]" in done.stdout and "[red]R" in done.stdout
+    out = tmp_path / "r[/x]"
+    done = fedlens(
+        "run", *by_group, "--set", "federation.rounds=2", "--set", "partition.minimum=1",
+        "--set", "federation.workers=1", "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {out / 'report.html'}" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if "[red]R" in line]
+    assert not any(letter.isdigit() for letter in row)  # no test image, so no F1
+
+
+def test_the_small_version_fits_more_clients_than_it_has_images_for(tmp_path: Path) -> None:
+    many = save_images(tmp_path / "many.npz", ["a", "b"], train=[3_000, 1], test=[9, 9])
+    done = fedlens(
+        "run", "--quick", "--set", f"dataset.path={many}", "--set", "federation.clients=250",
+        "--set", "federation.workers=1", "--set", "partition.scheme=iid", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_a_person_does_wrong_is_one_sentence(tmp_path: Path) -> None:
     out = tmp_path / "out"
     refused(fedlens("run", "--set", "local.learning_rate=1", "--out", out), "local.learning_rate")

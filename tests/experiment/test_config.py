@@ -148,6 +148,14 @@ def test_class_lists_of_two_sources_do_not_mix(tmp_path: Path) -> None:
         "children": ["T-shirt/top", 3],
     }
     assert config.federation.clients is None
+    other = load_config(
+        file,
+        overrides=[
+            "partition.class_lists.bags=['Bag', 'Ankle boot']",
+            "partition.class_lists.tops=['Shirt']",
+        ],
+    )
+    assert other.partition.class_lists == {"bags": ["Bag", "Ankle boot"], "tops": ["Shirt"]}
 
 
 def test_defaults_are_not_shared_between_configurations() -> None:
@@ -191,8 +199,12 @@ def test_the_examples_of_the_help_are_valid() -> None:
         ["partition.scheme=iid"],
         ["local.optimizer=adam", "local.lr=0.001"],
     ):
-        load_config(preset="first", overrides=values)
+        config = load_config(preset="first", overrides=values)
+        # as many clients as groups: a number from the preset would be refused
+        by_group = config.partition.scheme == "group"
+        assert (config.federation.clients is None) == by_group
     load_config(preset="paper", overrides=["repeats=1"])
+    assert load_config(preset="private").federation.clients == 10
 
 
 def test_every_key_is_described() -> None:

@@ -51,6 +51,12 @@ def test_cases_are_chosen_as_the_titles_say() -> None:
     assert found["b taken for a"] == [7]
 
 
+def test_a_model_without_a_mistake_has_no_pair_of_classes_that_it_takes_for_each_other() -> None:
+    found = groups([0, 1, 2], [0, 1, 2], [10, 20, 30])
+    assert found["Typical hits"] == [0, 1, 2]
+    assert set(found) == {"Typical hits"}
+
+
 def test_hits_are_spread_over_the_classes_that_have_some() -> None:
     found = groups([3, 3, 0, 0], [3, 3, 1, 2], [10, 20, 30, 40], cases=2)
     assert found["Typical hits"] == [1]

@@ -167,6 +167,57 @@ def test_an_update_that_is_not_finite_is_left_out_counted_and_reported() -> None
         assert record.cohort == [0, 1, 2]
 
 
+class Masked(nn.Module):
+    """w + b over a mask of infinities, with a buffer that ``spoils`` turns to NaN while training."""
+
+    def __init__(self, *, spoils: bool = False) -> None:
+        super().__init__()
+        self.point = point(5.0)
+        self.spoils = spoils
+        self.register_buffer("mask", torch.full((2, 2), -torch.inf).double().triu(1))
+        self.register_buffer("seen", torch.zeros(1).double())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.spoils and self.training:
+            self.seen.fill_(torch.nan)
+        return self.point(inputs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_buffers_that_were_infinite_before_do_not_spoil_an_update(workers) -> None:
+    clients = [holder(0.0), holder(2.0)]
+    arguments = {
+        "algorithm": FedAvg(),
+        "rounds": 2,
+        "local": LocalTraining(batch_size=None, lr=1.0),
+        "loss": quadratic,
+        "workers": workers,
+    }
+    result = federate(Masked(), clients, **arguments)
+    assert float(get_vector(result.model)) == pytest.approx(1.0)
+    assert torch.equal(result.model.mask, Masked().mask)
+    assert not [record.left_out for record in result.history if record.left_out]
+    spoilt = federate(Masked(spoils=True), clients, **arguments)
+    assert float(get_vector(spoilt.model)) == 5.0
+    assert [len(record.left_out) for record in spoilt.history] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [torch.tensor([[-50.0], [50.0]]), torch.tensor([0.5, 2.5]), torch.tensor([[0, 2], [1, 0]])],
+    ids=["rows", "numbers", "counts"],
+)
+def test_targets_that_the_default_loss_is_not_for_are_refused(targets) -> None:
+    client = Client(torch.ones(2, 3), targets)
+    local = LocalTraining()
+    with pytest.raises(ConfigError, match=r"No loss was given.*give a loss"):
+        federate(nn.Linear(3, 2), [client], algorithm=FedAvg(), rounds=1, local=local)
+    with pytest.raises(ConfigError, match=r"No loss was given.*give a loss"):
+        train_centrally(nn.Linear(3, 2), client, local=local, seed=0)
+    soft = Client(torch.ones(2, 3), torch.tensor([[0.2, 1.0], [0.0, 0.5]]))
+    federate(nn.Linear(3, 2), [soft], algorithm=FedAvg(), rounds=1, local=local)
+
+
 def test_a_round_in_which_nobody_is_usable_changes_nothing() -> None:
     def never(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return quadratic(outputs, targets) * torch.nan

@@ -35,16 +35,31 @@ def validation_cut(train: Split, seed: int) -> tuple[Split, Split]:
     from sklearn.model_selection import train_test_split
 
     held = math.ceil(len(train) / VALIDATION_SHARE)
-    labels = train.labels.numpy()
-    stratify = None
-    if labels.ndim == 1:
-        counts = np.unique(labels, return_counts=True)[1]
-        if counts.min() >= 2 and min(held, len(train) - held) >= len(counts):
-            stratify = labels
     kept, cut = train_test_split(
-        np.arange(len(train)), test_size=held, random_state=seed, stratify=stratify
+        np.arange(len(train)),
+        test_size=held,
+        random_state=seed,
+        stratify=strata(train.labels, held),
     )
     return train.subset(torch.from_numpy(kept)), train.subset(torch.from_numpy(cut))
+
+
+def strata(labels: torch.Tensor, cut: int) -> npt.NDArray[np.int64] | None:
+    """Return the labels to cut ``cut`` images off class by class, or None where that cannot be.
+
+    It cannot for a multi-label task, where a class has a single image, or where either part would
+    have fewer images than there are classes.
+
+    Args:
+        labels: int64 (N,), or uint8 (N, L).
+        cut: size of one of the two parts.
+    """
+    if labels.dim() != 1:
+        return None
+    classes: npt.NDArray[np.int64] = labels.numpy()
+    counts = np.unique(classes, return_counts=True)[1]
+    possible = counts.min() >= 2 and min(cut, len(classes) - cut) >= len(counts)
+    return classes if possible else None
 
 
 def check_seed(seed: int) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from fedlens.data import ImageDataset, load_dataset
 from fedlens.data.dataset import concatenated
+from fedlens.data.splitting import strata
 from fedlens.errors import ConfigError, DataError, DataNotFoundError, RunError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.run_directory import RunDirectory, read_tensors
@@ -195,18 +196,12 @@ def _limited(dataset: ImageDataset, config: Config) -> ImageDataset:
             f"dataset.limit is {limit}, expected at least one image for each of the "
             f"{dataset.classes} classes."
         )
-    try:
-        kept, _ = train_test_split(
-            torch.arange(len(dataset.train)).numpy(),
-            train_size=limit,
-            random_state=config.seed % 2**32,
-            stratify=labels.numpy() if labels.dim() == 1 else None,
-        )
-    except ValueError as error:
-        raise ConfigError(
-            f"dataset.limit is {limit}, but {len(dataset.train):,} images cannot be cut there class "
-            f"by class: {error}"
-        ) from error
+    kept, _ = train_test_split(
+        torch.arange(len(dataset.train)).numpy(),
+        train_size=limit,
+        random_state=config.seed % 2**32,
+        stratify=strata(labels, limit),
+    )
     return replace(dataset, train=dataset.train.subset(torch.from_numpy(kept).sort().values))
 
 
