@@ -190,6 +190,18 @@ def test_the_small_version_fits_more_clients_than_it_has_images_for(tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
+def test_a_stop_before_there_is_a_run_does_not_send_anybody_to_resume_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["fedlens.cli.run"], "start_run", interrupted)
+    done = fedlens("run", *QUICK, "--out", tmp_path / "run")
+    assert done.returncode == 130
+    assert "the same command starts it" in done.stderr and "resume" not in done.stderr
+
+
 def test_what_a_person_does_wrong_is_one_sentence(tmp_path: Path) -> None:
     out = tmp_path / "out"
     refused(fedlens("run", "--set", "local.learning_rate=1", "--out", out), "local.learning_rate")

@@ -153,6 +153,9 @@ def test_images_of_another_size_or_not_square_are_refused() -> None:
     oblong = {f"{prefix}_images": np.zeros((4, 5, 6), dtype=np.uint8) for prefix in PREFIXES}
     with pytest.raises(DataError, match="square"):
         loaded(small(**oblong))
+    empty = {f"{prefix}_images": np.zeros((4, 0, 0), dtype=np.uint8) for prefix in PREFIXES}
+    with pytest.raises(DataError, match="of at least one pixel"):
+        loaded(small(**empty))
 
 
 @pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (2, "2"), (10**12, "1000000000000")])

@@ -1,15 +1,18 @@
 """Runs: what they leave behind, and that stopping changes nothing."""
 
 import json
+import math
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from fedlens.errors import DataError, FedlensError, RunError
 from fedlens.experiment.config import Config, parse_config
 from fedlens.experiment.modes import Event
 from fedlens.experiment.opened import load_run
+from fedlens.experiment.reporting import report_content
 from fedlens.experiment.run import resume_run, start_run
 from fedlens.experiment.run_directory import RunDirectory, read_tensors, write_tensors
 from fedlens.training import evaluate_logits, predict
@@ -216,8 +220,6 @@ def test_a_finished_run_is_left_as_it_is(finished: fedlens.Run) -> None:
 
 
 def copy_unfinished(finished: fedlens.Run, to: Path) -> RunDirectory:
-    import shutil
-
     shutil.copytree(finished.path, to)
     (to / "result.json").unlink()
     return RunDirectory(to)
@@ -463,8 +465,6 @@ def test_the_number_of_workers_may_change_on_the_way(finished, tmp_path) -> None
     ["", "{", "[]", "5", "{}\n", '{"test": 5}\n', '{"dataset": 5}', "[" * 100_000, "\x00\xff"],
 )
 def test_damaged_files_are_one_sentence(finished, tmp_path, name: str, content: str) -> None:
-    import shutil
-
     path = tmp_path / "run"
     shutil.copytree(finished.path, path)
     (path / name).write_text(content)
@@ -472,6 +472,82 @@ def test_damaged_files_are_one_sentence(finished, tmp_path, name: str, content: 
         run = load_run(path)
         _ = run.test, run.model, run.dataset
     assert "\n" not in str(caught.value)[:200]
+
+
+def changed_copy(
+    run: fedlens.Run, path: Path, name: str, change: Callable[[dict[str, Any]], object]
+) -> Path:
+    """Copy a run directory and change each JSON object of one of its files."""
+    shutil.copytree(run.path, path)
+    text = (path / name).read_text()
+    objects = [json.loads(part) for part in (text.splitlines() if name.endswith("l") else [text])]
+    for content in objects:
+        change(content)
+    (path / name).write_text("".join(json.dumps(content) + "\n" for content in objects))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("metrics.jsonl", lambda line: line.update(train_loss=math.nan)),
+        ("metrics.jsonl", lambda line: line.pop("seconds")),
+        ("metrics.jsonl", lambda line: line.pop("validation")),
+        ("result.json", lambda content: content["test"].update(confusion=[[1, 2], [3, 4]])),
+        ("result.json", lambda content: content["test"].update(f1=[1.0])),
+        ("result.json", lambda content: content["test"].update(examples="many")),
+        ("result.json", lambda content: content["test"].update(support=[-5] * 10)),
+    ],
+)
+def test_damaged_values_are_one_sentence_too(finished, tmp_path, name, change) -> None:
+    path = changed_copy(finished, tmp_path / "run", name, change)
+    with pytest.raises(RunError, match=r"damaged"):
+        _ = load_run(path).test
+    if name == "metrics.jsonl":
+        (path / "result.json").unlink()
+        with pytest.raises(RunError, match=r"damaged"):
+            resume_run(path)
+
+
+def test_what_a_report_only_tells_does_not_stop_it(finished, tmp_path) -> None:
+    path = changed_copy(
+        finished, tmp_path / "run", "result.json", lambda c: c.update(updates_left_out="x")
+    )
+    content = json.loads((path / "environment.json").read_text())
+    (path / "environment.json").write_text(json.dumps({**content, "notices": 5}))
+    assert report_content(load_run(path), explained=False).notices == []
+
+
+def test_a_checkpoint_that_lacks_something_is_one_sentence(finished, tmp_path) -> None:
+    directory = copy_unfinished(finished, tmp_path / "run")
+    last = directory.checkpoint_files()[-1]
+    tensors, metadata = read_tensors(last)
+    tensors.pop("client_rounds")
+    write_tensors(last, tensors, metadata)
+    with pytest.raises(RunError, match=rf"{last.name} is damaged: it has no 'client_rounds'"):
+        resume_run(directory.path)
+
+
+def test_a_finished_run_keeps_the_settings_that_it_was_made_with(finished, tmp_path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    file = path / "config.toml"
+    text = file.read_text()
+    file.write_text(text.replace("workers = 1", "workers = 2").replace("cases = 6", "cases = 2"))
+    assert load_run(path).test.accuracy == finished.test.accuracy
+    for edited in (text.replace("lr = 0.001", "lr = 0.5"), text[: text.index("[local]")]):
+        assert edited != text
+        file.write_text(edited)
+        with pytest.raises(RunError, match="was changed after the run had finished"):
+            load_run(path)
+
+
+def test_a_finished_run_that_lost_a_seed_is_refused(tmp_path) -> None:
+    run = start_run(config(repeats=2, federation__rounds=1), tmp_path / "run")
+    assert len(run.parts) == 2
+    shutil.rmtree(run.path / "seed-43")
+    with pytest.raises(RunError, match="1 of the 2 seeds"):
+        load_run(run.path)
 
 
 def test_a_run_that_was_killed_before_it_began_can_begin_again(finished, tmp_path) -> None:
@@ -518,7 +594,6 @@ def test_a_diverged_multilabel_run_ends_with_figures(data_folder, tmp_path) -> N
 def test_a_run_with_a_relative_image_path_opens_from_anywhere(
     data_folder, tmp_path, monkeypatch
 ) -> None:
-    import shutil
 
     shutil.copy(data_folder / "medmnist" / "breastmnist_resaved.npz", tmp_path / "scans.npz")
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedlens.data import Client, Split
-from fedlens.errors import ConfigError
+from fedlens.errors import ConfigError, DataError
 from fedlens.federated import (
     Checkpoint,
     FedAvg,
@@ -200,6 +200,16 @@ def test_buffers_that_were_infinite_before_do_not_spoil_an_update(workers) -> No
     spoilt = federate(Masked(spoils=True), clients, **arguments)
     assert float(get_vector(spoilt.model)) == 5.0
     assert [len(record.left_out) for record in spoilt.history] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [torch.tensor([True, False, True]), torch.tensor([0.0]), torch.tensor([[0]])],
+    ids=str,
+)
+def test_indices_that_are_none_are_refused(indices) -> None:
+    with pytest.raises(DataError, match=r"A client's indices are .*expected int64 \(n,\)"):
+        Client(torch.ones(3, 1), torch.ones(3), indices)
 
 
 @pytest.mark.parametrize(

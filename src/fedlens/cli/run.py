@@ -18,6 +18,7 @@ from fedlens.experiment.privacy import private
 from fedlens.experiment.quick import quick_values
 from fedlens.experiment.reporting import report_run
 from fedlens.experiment.run import resume_run, start_run
+from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
 from fedlens.report.privacy_words import epsilon_text, small
 from fedlens.training.memory import keep_freed_memory
@@ -245,5 +246,8 @@ def _free_folder(wanted: Path) -> Path:
 
 
 def _stopped(folder: Path) -> None:
-    errors.print(f"Stopped. Go on with: fedlens resume {folder}", soft_wrap=True)
+    if RunDirectory(folder).config_file.exists():
+        errors.print(f"Stopped. Go on with: fedlens resume {folder}", soft_wrap=True)
+    else:
+        errors.print("Stopped before the run had begun; the same command starts it.")
     raise typer.Exit(STOPPED)

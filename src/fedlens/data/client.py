@@ -32,6 +32,13 @@ class Client:
                 f"A client has {len(self.inputs):,} inputs and {len(self.targets):,} targets, "
                 "expected as many targets as inputs."
             )
+        if self.indices is not None and (
+            self.indices.dim() != 1 or self.indices.dtype != torch.int64
+        ):
+            raise DataError(
+                f"A client's indices are {self.indices.dtype} {tuple(self.indices.shape)}, expected "
+                "int64 (n,); of a mask take mask.nonzero()[:, 0]."
+            )
         if len(self) == 0:
             raise DataError("A client has no examples, expected at least one.")
         if self.indices is not None:

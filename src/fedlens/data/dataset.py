@@ -117,10 +117,10 @@ def validate(dataset: ImageDataset, where: Path | str) -> None:
                 f"{where}: the {name} images are {images.dtype} {tuple(images.shape)}, "
                 "expected uint8 (N, 1 or 3, H, W)."
             )
-        if images.shape[1:] != shape or shape[1] != shape[2]:
+        if images.shape[1:] != shape or shape[1] != shape[2] or not shape[1]:
             raise DataError(
                 f"{where}: the {name} images have the shape {tuple(images.shape[1:])}, expected "
-                f"square images of one shape, {tuple(shape)}."
+                "square images of one shape, of at least one pixel."
             )
         if len(labels) != len(images) or len(images) == 0:
             raise DataError(

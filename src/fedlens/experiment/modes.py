@@ -1,12 +1,14 @@
 """The two modes of a run, between the run directory and the training: what is kept, and when."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedlens.errors import RunError
 from fedlens.experiment.config import Config
 from fedlens.experiment.features import Trainable
 from fedlens.experiment.privacy import Account, Book, augmentation_of, federated_privacy
@@ -66,7 +68,8 @@ def run_central(job: Job, watch: Watcher) -> nn.Module:
     if saved is not None:
         number, tensors = saved
         memory = _with_prefix(tensors, "optimizer.")
-        resume_from = CentralCheckpoint(number, tensors["state"], memory)
+        with _reading(directory):
+            resume_from = CentralCheckpoint(number, tensors["state"], memory)
     watch(Event(0 if saved is None else saved[0], total, "training"))
 
     def keep(checkpoint: CentralCheckpoint, record: EpochRecord) -> None:
@@ -112,13 +115,8 @@ def run_federated(job: Job, watch: Watcher) -> nn.Module:
     total = units(config)
     resume_from = None
     if saved is not None:
-        number, tensors = saved
-        clip = float(tensors["clip_norm"]) if "clip_norm" in tensors else None
-        state = ServerState(tensors["parameters"], _with_prefix(tensors, "memory."))
-        rounds = rounds_from_tensor(tensors["client_rounds"])
-        resume_from = Checkpoint(
-            number, state, tensors["buffers"], rounds, clip, tensors.get("average")
-        )
+        with _reading(directory):
+            resume_from = _checkpoint(*saved)
     watch(Event(0 if saved is None else saved[0], total, f"{len(clients)} clients, training"))
 
     store = ClientStore(directory.clients)
@@ -186,6 +184,25 @@ def units(config: Config) -> int:
 def _spent(book: Book | None) -> dict[str, Any]:
     """Return what a line of the metrics says of privacy."""
     return {} if book is None else {"privacy": book.summary()}
+
+
+def _checkpoint(number: int, tensors: Mapping[str, Tensor]) -> Checkpoint:
+    clip = float(tensors["clip_norm"]) if "clip_norm" in tensors else None
+    state = ServerState(tensors["parameters"], _with_prefix(tensors, "memory."))
+    rounds = rounds_from_tensor(tensors["client_rounds"])
+    return Checkpoint(number, state, tensors["buffers"], rounds, clip, tensors.get("average"))
+
+
+@contextmanager
+def _reading(directory: RunDirectory) -> Iterator[None]:
+    """Raise ``RunError`` where the last checkpoint lacks what is looked up in it."""
+    try:
+        yield
+    except KeyError as error:
+        raise RunError(
+            f"The checkpoint {directory.checkpoint_files()[-1]} is damaged: it has no {error}; delete "
+            "that file and resume again."
+        ) from error
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

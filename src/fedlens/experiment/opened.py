@@ -132,12 +132,18 @@ def load_run(path: str | Path) -> Run:
     directory = RunDirectory(Path(path))
     config = directory.read_config()
     parts = tuple(load_run(folder) for folder in part_folders(directory.path, config))
+    result = directory.read_result()
+    if result is not None and config.repeats > 1 and len(parts) != config.repeats:
+        raise RunError(
+            f"{directory.path} has {len(parts)} of the {config.repeats} seeds that it was finished "
+            "with; put the missing seed folders back."
+        )
     return Run(
         path=directory.path,
         config=config,
         history=directory.read_metrics() if not parts else parts[0].history,
         environment=directory.read_environment(),
-        result=directory.read_result(),
+        result=result,
         parts=parts,
     )
 

@@ -24,6 +24,7 @@ from fedlens.privacy.amplification import amplification
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
 from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent, SeedResult
+from fedlens.report.history import listed, number
 
 UNEXPLAINED = "No decision is explained here: no chosen method can explain {network}."
 WITHOUT_METHOD = "Maps of {method} are left out. {sentence}"
@@ -160,7 +161,7 @@ def _split_counts(dataset: ImageDataset) -> "np.ndarray[Any, np.dtype[np.int64]]
 
 
 def _notices(run: Run, runs: tuple[Run, ...]) -> list[str]:
-    notices = list(run.environment.get("notices", []))
+    notices = [str(notice) for notice in listed(run.environment, "notices")]
     if not run.config.dataset.hold_out:
         notices.append(
             "dataset.hold_out is off: the validation images were trained on, and what is called "
@@ -175,7 +176,8 @@ def _notices(run: Run, runs: tuple[Run, ...]) -> list[str]:
                 f"The privacy budget was spent: training{which} ended after {done} of {planned} "
                 f"{unit}, before the budget would have been exceeded."
             )
-    left_out = sum((part.result or {}).get("updates_left_out", 0) for part in runs)
+    known = [number((part.result or {}).get("updates_left_out")) for part in runs]
+    left_out = int(sum(count for count in known if count > 0))
     if left_out:
         notices.append(
             f"{left_out} client updates were left out of their rounds; metrics.jsonl names each one "

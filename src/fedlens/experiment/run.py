@@ -31,7 +31,6 @@ from fedlens.federated.algorithm import Federation
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
 from fedlens.federated.faults import Screening
 from fedlens.federated.privacy import check_network, check_privacy
-from fedlens.files import without_nan, write_json
 from fedlens.models import FixedFeatureNetwork, FlatParameters, build_model
 from fedlens.training.evaluation import Evaluation, evaluate_logits
 from fedlens.training.prediction import predict
@@ -222,7 +221,7 @@ def _carry_out(
             if part.read_result() is None:
                 _single(part, single, dataset, shifted)
     accuracies = [load_run(folder).test.accuracy for folder in folders]
-    _write_result(directory, {"seeds": len(folders), "test_accuracy": accuracies})
+    directory.write_result({"seeds": len(folders), "test_accuracy": accuracies})
 
 
 def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watch: Watcher) -> None:
@@ -258,7 +257,7 @@ def _single(directory: RunDirectory, config: Config, dataset: ImageDataset, watc
     if book is not None:
         figures["privacy"] = book.summary()
         figures["ended_early"] = len(history) < units(config)
-    _write_result(directory, figures)
+    directory.write_result(figures)
 
 
 def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
@@ -277,10 +276,6 @@ def _final_figures(history: list[dict[str, Any]], test: Evaluation) -> dict[str,
         "bytes_up": sum(line.get("bytes_up", 0) for line in history),
         "updates_left_out": sum(len(line.get("left_out", [])) for line in history),
     }
-
-
-def _write_result(directory: RunDirectory, content: dict[str, Any]) -> None:
-    write_json(directory.result_file, without_nan(content))
 
 
 def _class_number(entry: str | int, dataset: ImageDataset) -> int:

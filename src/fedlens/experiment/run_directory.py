@@ -133,10 +133,7 @@ class RunDirectory:
                 f"{self.path} is not a run directory: it has no config.toml; expected the folder "
                 "that `fedlens run` made."
             )
-        try:
-            content = tomllib.loads(read_bytes(self.config_file, SMALL_FILE).decode())
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{self.config_file} is not valid TOML: {error}.") from error
+        content = self._settings()
         version = content.pop("format", None)
         if version != FORMAT:
             raise RunError(
@@ -144,6 +141,12 @@ class RunDirectory:
                 "version of fedlens that made it."
             )
         return parse_config(content)
+
+    def _settings(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(read_bytes(self.config_file, SMALL_FILE).decode())
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{self.config_file} is not valid TOML: {error}.") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -199,7 +202,12 @@ class RunDirectory:
         history = []
         for number, line in enumerate(lines, start=1):
             record = _object(line)
-            if record is None or record.get("round", record.get("epoch")) != number:
+            if (
+                record is None
+                or record.get("round", record.get("epoch")) != number
+                or not isinstance(record.get("seconds"), int | float)
+                or not isinstance(record.get("validation", 0), dict | None)
+            ):
                 raise RunError(
                     f"{self.metrics_file}, line {number} is damaged, expected the JSON object of "
                     f"round or epoch {number}."
@@ -259,9 +267,27 @@ class RunDirectory:
         """Write ``model.safetensors``."""
         write_tensors(self.model_file, tensors, metadata)
 
+    def write_result(self, content: Mapping[str, Any]) -> None:
+        """Write ``result.json``, which makes the run a finished one."""
+        # The settings as they stand in the file: one that a later version adds changes nothing.
+        made_with = _digest_of(self._settings())
+        write_json(self.result_file, without_nan({**content, "settings": made_with}))
+
     def read_result(self) -> dict[str, Any] | None:
-        """Return ``result.json``, or None while the run is not finished; raises ``RunError``."""
-        return self._read_json(self.result_file) if self.result_file.exists() else None
+        """Return ``result.json``, or None while the run is not finished.
+
+        Raises:
+            RunError: it is damaged, or the configuration was changed after the run had finished.
+        """
+        if not self.result_file.exists():
+            return None
+        content = self._read_json(self.result_file)
+        if content.pop("settings", None) not in (None, _digest_of(self._settings())):
+            raise RunError(
+                f"{self.config_file} was changed after the run had finished; put the old values back, "
+                "or start a new run with the new ones."
+            )
+        return content
 
     def read_environment(self) -> dict[str, Any]:
         """Return ``environment.json``; raises ``RunError``."""
@@ -306,20 +332,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _object(text: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that ``text`` is, or None if it is anything else."""
+    """Return the JSON object that ``text`` is, or None if it is anything else, or has a NaN."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _settings_digest(config: Config) -> str:
     """Return the SHA-256 of the settings that a checkpoint's numbers depend on."""
-    content = config.to_dict()
-    for section in ("explain", "report"):
-        content.pop(section)
-    content["federation"].pop("workers")
+    return _digest_of(config.to_dict())
+
+
+def _digest_of(settings: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in settings.items() if key not in ("explain", "report")}
+    if isinstance(content.get("federation"), dict):
+        content["federation"] = {k: v for k, v in content["federation"].items() if k != "workers"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -70,7 +70,15 @@ class Evaluation:
         for key in ("support", "confusion"):
             if fields[key] is not None:
                 fields[key] = np.array(fields[key], dtype=np.int64)
-        return cls(**fields)
+        found = cls(**fields)
+        classes = len(found.f1)
+        rows = (found.precision, found.recall, found.f1, found.class_loss, found.support)
+        square = found.confusion is None or found.confusion.shape == (classes, classes)
+        wide = found.auc is None or found.auc.shape == (classes,)
+        counted = type(found.examples) is int and (found.support >= 0).all()
+        if not (square and wide and counted and all(row.shape == (classes,) for row in rows)):
+            raise ValueError("the figures of the classes do not fit each other")
+        return found
 
 
 def evaluate_logits(logits: Tensor, targets: Tensor, *, losses: Tensor | None = None) -> Evaluation:
