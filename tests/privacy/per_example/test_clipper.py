@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fedlens.errors import ModelError
 from fedlens.models import build_model, get_vector
 from fedlens.privacy.per_example import ClippedSum, PerExampleClipper
+from fedlens.privacy.per_example.parts import FactoredProduct
 from fedlens.training.losses import default_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -455,9 +456,85 @@ def test_mixing_of_examples_is_noticed() -> None:
     model = Flat(Mixing(), (6,)).double()
     inputs, targets = torch.randn(5, 6, dtype=torch.float64), torch.arange(5) % 3
     wanted, _ = one_by_one(model, default_loss, inputs, targets, 1.0)
-    with pytest.warns(UserWarning, match="not what it is alone"):
+    with pytest.warns(UserWarning, match="depends on the others of its batch"):
         got, _ = clip(model, inputs, targets)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-10)
+
+
+class MixesInTraining(nn.Module):
+    """Centres its features over the batch, in training alone: a batch normalisation by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.first(inputs)
+        if self.training:
+            features = features - features.mean(0, keepdim=True)
+        return self.last(torch.tanh(features))
+
+
+def test_mixing_in_training_alone_is_noticed() -> None:
+    torch.manual_seed(0)
+    model = MixesInTraining()
+    inputs, targets = torch.randn(12, 8), torch.randint(0, 10, (12,))
+    clipper = PerExampleClipper(model, default_loss, clip_norm=0.1)
+    model.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clipper.clipped_sum(inputs, targets, torch.zeros_like(get_vector(model)))
+    model.train()
+    sums = []
+    for start in (0, 1):  # neighbours: without and with the first example, which is far off
+        given = torch.cat([inputs[:1] * 1e3, inputs[1:]])[start:]
+        out = torch.zeros_like(get_vector(model))
+        with pytest.warns(UserWarning, match="depends on the others of its batch"):
+            PerExampleClipper(model, default_loss, clip_norm=0.1).clipped_sum(
+                given, targets[start:], out
+            )
+        sums.append(out)
+    assert float((sums[0] - sums[1]).norm()) <= 0.1 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-12])
+def test_positions_that_cancel_do_not_hide_a_norm(eps: float) -> None:
+    """A patch embedding, normalised, on nearly white images: products of some 1e6 leave 1e-2."""
+    worst = 0.0
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(1, 64, 7, stride=7, bias=False),
+            nn.InstanceNorm2d(64, eps=eps),
+            nn.Tanh(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(256, 10, bias=False),
+        )
+        image = torch.full((784,), 255.0)
+        image[torch.randperm(784)[: [1, 2, 784][seed % 3]]] -= 1
+        inputs = (image / 255).view(1, 1, 28, 28)
+        out = torch.zeros_like(get_vector(model), dtype=torch.float64)
+        clipper = PerExampleClipper(model, default_loss, clip_norm=0.05)
+        clipper.clipped_sum(torch.rand(3, 1, 28, 28), torch.arange(3), out)
+        clipper.clipped_sum(inputs, torch.tensor([seed]), out.zero_())
+        worst = max(worst, float(out.norm()))
+    assert worst <= 0.05 * (1 + 1e-4)
+
+
+def test_norms_from_gram_matrices_are_never_less_than_they_are() -> None:
+    torch.manual_seed(1)
+    for positions, spread in ((4, 1e-3), (16, 1e-4), (49, 1e-2)):
+        inputs = 1 + spread * torch.randn(64, positions, 30)
+        deltas = torch.randn(64, positions, 40)
+        deltas -= deltas.mean(1, keepdim=True)
+        true = torch.einsum("nti,nto->nio", inputs.double(), deltas.double()).flatten(1).norm(dim=1)
+        found = FactoredProduct(inputs, deltas, (30,), has_bias=False).norms().double()
+        assert bool((found >= true * (1 - 1e-4)).all())
+    ordinary = torch.randn(64, 16, 30), torch.randn(64, 16, 40)
+    true = torch.einsum("nti,nto->nio", *(t.double() for t in ordinary)).flatten(1).norm(dim=1)
+    found = FactoredProduct(*ordinary, (30,), has_bias=False).norms().double()
+    torch.testing.assert_close(found, true, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("first", [1, 5])
@@ -471,7 +548,7 @@ def test_the_trial_is_made_up_for_where_the_first_batch_was_no_use(first: int) -
     out = torch.zeros_like(wanted)
     clipper.clipped_sum(useless, targets[:first], out)
     out.zero_()
-    with pytest.warns(UserWarning, match="not what it is alone"):
+    with pytest.warns(UserWarning, match="depends on the others of its batch"):
         clipper.clipped_sum(inputs, targets, out)
     torch.testing.assert_close(out, wanted, rtol=0, atol=1e-10)
 

@@ -217,7 +217,7 @@ class PerExampleClipper:
         One example alone cannot be given a wrong share, so that the rules need no trial on it.
         """
         while self._way is not by_loop and len(inputs) > (1 if self._way is by_rules else 0):
-            key = (self._way, inputs.shape[1:], *task.layout.numbers)
+            key = (self._way, task.model.training, inputs.shape[1:], *task.layout.numbers)
             if key in self._tried:
                 return
             few = inputs[:_TRIAL]
@@ -244,13 +244,15 @@ class PerExampleClipper:
 def _trial(task: Task, way: Way, rows: Tensor, targets: Tensor) -> tuple[bool, str | None]:
     """Compare ``way`` with plain autograd on each example.
 
-    Without dropout, which would draw differently. The rules take the first dimension of an
+    In evaluation, since dropout would draw differently. The rules take the first dimension of an
     activation for the batch where it has the batch's size. That a network moves the batch elsewhere,
-    or mixes its examples, shows here.
+    or mixes its examples, shows here; that it mixes them in training alone, in :func:`_mixes`.
 
     Returns:
         Whether enough gradients were finite to judge, and what is wrong, None if nothing is.
     """
+    if way is by_rules and _mixes(task, rows):
+        return True, "an example's output depends on the others of its batch"
     with _in_evaluation(task.model), full_precision(task.layout.device):
         wanted = _matrix(task, by_loop(task, rows, targets), len(targets))
         try:
@@ -267,6 +269,24 @@ def _trial(task: Task, way: Way, rows: Tensor, targets: Tensor) -> tuple[bool, s
     if not bool((off <= _TRIAL_TOLERANCE * size).all()):  # a NaN is not right either
         return True, "an example's gradient in a batch is not what it is alone"
     return int(finite.sum()) > 1 or way is not by_rules, None
+
+
+def _mixes(task: Task, rows: Tensor) -> bool:
+    """Return whether another first example changes the outputs of those after it.
+
+    With the network as it is set, in training as a rule; dropout draws the same both times.
+    """
+    views = task.views
+    others = rows.clone()
+    others[:views] = rows[views : 2 * views]
+
+    def after(given: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        outputs: Tensor = task.model(given)[views:]
+        return outputs.double()
+
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        return not torch.allclose(after(rows), after(others), rtol=1e-4, equal_nan=True)
 
 
 def _matrix(task: Task, chunk: ChunkGradients, examples: int) -> Tensor:

@@ -5,18 +5,21 @@ bias. Its norm is the norm of the parts' norms; the sum of the clipped gradients
 the examples, weighted by their clip factors.
 """
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CANCELLED = 1e-2  # share of the squared norm without cancelling, below which it is worked out anew
+
 
 class Part(Protocol):
     """The gradients of n examples with respect to one parameter or a few."""
 
     def norms(self) -> Tensor:
-        """Return (n,), the 2-norm of each example's gradient in this part."""
+        """Return (n,), the 2-norm of each example's gradient in this part, or a little more."""
         ...
 
     def drop(self, examples: Tensor) -> None:
@@ -100,6 +103,10 @@ class FactoredProduct:
     arXiv:1510.01799), for more it is Σ_st <inputs_s, inputs_t> <deltas_s, deltas_t> (Li et al. 2022,
     arXiv:2110.05679, section 4); a bias counts as one more input, which is 1. The weighted sum is
     one product of matrices.
+
+    Where positions cancel, that sum is a small difference of large numbers, and its rounding could
+    hide a norm that is not small. What rounding takes as a rule is added to it, and the gradients of
+    examples whose positions nearly all cancel are written out, to be measured and added so.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class FactoredProduct:
         self._deltas = deltas
         self._patch = patch
         self._width = inputs.shape[2]
+        self._apart: tuple[Tensor, Tensor] | None = None  # those that cancel, and their gradients
 
     def norms(self) -> Tensor:
         """See :class:`Part`."""
@@ -124,18 +132,47 @@ class FactoredProduct:
             return _norms(self._inputs).mul_(_norms(self._deltas))
         grams = torch.bmm(self._inputs, self._inputs.mT)
         grams *= torch.bmm(self._deltas, self._deltas.mT)
-        # Where positions cancel, rounding may leave a sum a little below zero.
-        return grams.sum((1, 2)).clamp_(min=0).sqrt_()
+        squares = grams.sum((1, 2)).clamp_(min=0)
+        most = self._most()
+        cancelled = squares < CANCELLED * most
+        # off by the square root of the terms, as a rule (Higham and Mary 2019, theorem 2.4)
+        terms = self._inputs.shape[2] + self._deltas.shape[2] + self._inputs.shape[1]
+        unit = torch.finfo(squares.dtype).eps / 2
+        norms = squares.add_(most, alpha=unit * math.sqrt(terms)).sqrt_()
+        if bool(cancelled.any()):
+            written = torch.bmm(self._deltas[cancelled].mT, self._inputs[cancelled])
+            norms[cancelled] = _norms(written)
+            self._apart = cancelled, written
+        return norms
+
+    def _most(self) -> Tensor:
+        """Return (n,), the squared norm if all positions pulled the same way."""
+        rows: Tensor = torch.linalg.vector_norm(self._inputs, dim=2)
+        rows = rows * torch.linalg.vector_norm(self._deltas, dim=2)
+        return rows.sum(1).square_()
 
     def drop(self, examples: Tensor) -> None:
         """See :class:`Part`."""
         self._inputs = _without(self._inputs, examples)
         self._deltas = _without(self._deltas, examples)
+        if self._apart is not None:
+            cancelled, written = self._apart
+            self._apart = cancelled, _without(written, examples[cancelled])
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         """See :class:`Part`."""
+        if self._apart is None:
+            return self._split(self._product(weights))
+        # what is added has the rounding of what was measured, or it could be longer
+        cancelled, written = self._apart
+        total = self._product(weights.masked_fill(cancelled, 0))
+        apart = weights[cancelled] @ written.flatten(1)
+        return self._split(total + apart.view(written.shape[1:]))
+
+    def _product(self, weights: Tensor) -> Tensor:
         deltas = (self._deltas * weights.view(-1, 1, 1)).flatten(0, 1)
-        return self._split(deltas.t() @ self._inputs.flatten(0, 1))
+        product: Tensor = deltas.t() @ self._inputs.flatten(0, 1)
+        return product
 
     def gradients(self) -> list[Tensor]:
         """See :class:`Part`."""
