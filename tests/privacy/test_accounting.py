@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedlens.errors import ConfigError
@@ -15,6 +16,7 @@ from fedlens.privacy.accounting import (
     delta_of,
     epsilon_of,
     merged,
+    worst_attack_bound,
 )
 
 R = Release
@@ -185,3 +187,47 @@ def test_renyi_at_given_orders() -> None:
     counter.compose(R(2.5, 0.01, 50).event())
     expected = [6.70579741e-4, 1.08548710e-3, 2.18075656e-3, 2.38460375e-2, 167.416308]
     assert counter._rdp == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("noise", [0.001, 0.003, 0.02, 0.05])
+def test_noise_that_hides_nothing_costs_a_finite_number_and_no_warning(noise: float) -> None:
+    releases = [R(noise, 256 / 60_000, 14_000)]
+    assert 1e4 < epsilon_of(releases, 1e-5) < 1e11
+    assert attack_bound(releases) > 0.999 and delta_of(releases, 1.0) > 0.999
+    # 60 sums of everybody are one Gaussian of noise / sqrt(60)
+    whole, one = noise / math.sqrt(60), epsilon_of([R(noise, 1.0, 60)], 1e-5)
+    assert 0.5 / whole**2 < one < 1.2 * (0.5 / whole**2 + 6 / whole)
+
+
+def test_a_small_epsilon_is_calibrated() -> None:
+    """The search squares its steps, and must not step over all the noise there is."""
+    noise = calibrate(lambda s: [R(s, 256 / 60_000, 14_062)], 1e-3, 1e-5)
+    assert 0.99e-3 < epsilon_of([R(noise, 256 / 60_000, 14_062)], 1e-5) <= 1e-3
+
+
+def test_of_many_kinds_of_noise_those_that_are_nearly_one_count_as_one_on_the_safe_side() -> None:
+    """Sums of everybody have a closed form: one Gaussian whose 1 / noise^2 is the sum of theirs."""
+    releases = [R(20 - 10 * step / 400, 1.0, 1) for step in range(400)]
+    noise = sum(one.noise_multiplier**-2 for one in releases) ** -0.5
+
+    def delta(epsilon: float) -> float:
+        half = 0.5 / noise
+        return norm.cdf(half - epsilon * noise) - math.exp(epsilon) * norm.cdf(
+            -half - epsilon * noise
+        )
+
+    exact = brentq(lambda epsilon: delta(epsilon) - 1e-5, 1e-3, 100)
+    assert exact <= epsilon_of(releases, 1e-5) <= 1.015 * exact
+
+
+def test_the_worst_attack_bound_is_not_that_of_the_largest_epsilon() -> None:
+    """Two accounts of epsilon 8: one image in all steps, or one of twenty in each of many."""
+    often, seldom = (
+        [R(calibrate(lambda s, r=rate, n=count: [R(s, r, n)], 8.0, 1e-5), rate, count)]
+        for rate, count in ((1.0, 4), (0.05, 80))
+    )
+    bounds = [attack_bound(often), attack_bound(seldom)]
+    assert bounds[0] > 1.5 * bounds[1]
+    assert worst_attack_bound([seldom, often, seldom]) == bounds[0]
+    assert worst_attack_bound([seldom]) == bounds[1]

@@ -8,7 +8,7 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.pld import PLDAccountant
 
 from fedlens.errors import ConfigError
-from fedlens.privacy import accounting
+from fedlens.privacy import accounting, privacy_loss
 from fedlens.privacy.accounting import Release, epsilon_of, largest
 
 DELTA = 1e-5
@@ -87,8 +87,8 @@ def test_releases_one_by_one_cost_what_they_cost_together() -> None:
     """Of falling noise each period's account is made from the one before."""
     kinds = [Release(8.0 - 0.5 * k, 1.0, k + 1) for k in range(8)]
     walk = [epsilon_of(kinds[: k + 1], DELTA) for k in range(8)]
-    accounting._composed.cache_clear()
-    accounting._epsilon.cache_clear()
+    privacy_loss._composed.cache_clear()
+    privacy_loss.epsilon_by.cache_clear()
     assert epsilon_of(kinds, DELTA) == pytest.approx(walk[-1], rel=1e-9)
     # Gaussians of one rate are one whose inverse squared noise is the sum of theirs
     precision = sum(one.count / one.noise_multiplier**2 for one in kinds)

@@ -14,7 +14,7 @@ from fedlens.experiment.opened import part_folders
 from fedlens.experiment.privacy import private
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.files import without_nan
-from fedlens.privacy.accounting import attack_bound, epsilon_of
+from fedlens.privacy.accounting import attack_bound, epsilon_of, worst_attack_bound
 from fedlens.privacy.accounting import calibrate as find_noise
 from fedlens.privacy.ledger import KEY_VARIABLE, Ledger, epsilon_of_all
 from fedlens.privacy.mechanism import Mechanism
@@ -198,7 +198,9 @@ class _Spent:
             "verified": found.verified,
             "epsilon": self.epsilons[self.worst],
             "worst_account": self.worst,
-            "true_positive_rate_bound_at_1_percent": attack_bound(found.releases(self.worst), 0.01),
+            "true_positive_rate_bound_at_1_percent": worst_attack_bound(
+                found.releases(name) for name in found.units
+            ),
             "accounts": [
                 {
                     "account": name,
@@ -285,7 +287,7 @@ def _show(plan: Mechanism, delta: float, json: bool) -> None:
     releases = plan.plan()
     with waiting("working out what it costs", quiet=json):
         costs = [epsilon_of(releases, delta), epsilon_of(releases, delta, accountant="rdp")]
-        bound = attack_bound(releases, 0.01)
+        bound = attack_bound(releases)
     content = {
         "unit": plan.unit,
         "relation": plan.relation,

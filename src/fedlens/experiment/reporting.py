@@ -19,7 +19,7 @@ from fedlens.experiment.run_directory import RunDirectory
 from fedlens.experiment.study_figures import comparable_figures
 from fedlens.explain import blind_area, blind_light
 from fedlens.models.summary import summarise_layers
-from fedlens.privacy.accounting import attack_bound
+from fedlens.privacy.accounting import worst_attack_bound
 from fedlens.privacy.amplification import amplification
 from fedlens.randomness import Purpose, torch_seed
 from fedlens.report import write_report
@@ -141,7 +141,7 @@ def _spending(run: Run, dataset: ImageDataset, clients: Partition | None) -> Pri
         mechanism=mechanism,
         accounts=accounts,
         epsilon_rdp=ledger.epsilon(worst.name, accountant="rdp"),
-        attack_bound=attack_bound(worst.releases),
+        attack_bound=worst_attack_bound(account.releases for account in accounts),
         amplification=amplification(
             mechanism, worst.releases, delta, federated=clients is not None
         ),

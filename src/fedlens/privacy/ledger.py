@@ -24,16 +24,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedlens.errors import ConfigError, RunError
 from fedlens.files import make_once, read_bytes, write_json
 from fedlens.privacy.accounting import (
-    LEAST_NOISE,
     Accountant,
     Release,
-    _quiet,
-    _renyi,
     check_delta,
     epsilon_of,
     largest,
     merged,
 )
+from fedlens.privacy.privacy_loss import LEAST_NOISE, quiet, renyi
 
 FORMAT = 1
 LARGEST_LEDGER = 64 << 20
@@ -246,11 +244,11 @@ def epsilon_of_all(
         return math.inf, "rdp"
     from dp_accounting.rdp import compute_epsilon
 
-    orders = _renyi(every[0].noise_multiplier, every[0].rate)[0]
+    orders = renyi(every[0].noise_multiplier, every[0].rate)[0]
     together = np.zeros(len(orders))
     for accounts in kinds:
         together += np.max([_divergence(releases, len(orders)) for releases in accounts], axis=0)
-    with _quiet():
+    with quiet():
         return max(0.0, float(compute_epsilon(orders, together, delta)[0])), "rdp"
 
 
@@ -258,7 +256,7 @@ def _divergence(releases: Iterable[Release], orders: int) -> NDArray[np.float64]
     """Return the Renyi divergence of releases at each of the accountant's orders."""
     total = np.zeros(orders)
     for one in releases:
-        total += one.count * np.asarray(_renyi(one.noise_multiplier, one.rate)[1])
+        total += one.count * np.asarray(renyi(one.noise_multiplier, one.rate)[1])
     return total
 
 
