@@ -50,6 +50,17 @@ def store(tmp_path: Path) -> str:
     return url
 
 
+def test_a_private_run_that_held_nothing_out_is_not_reviewed(tmp_path: Path) -> None:
+    """What the console works out of its validation images would tell of trained ones without noise."""
+    settings = (
+        "dataset.name=digits", "dataset.limit=400", "dataset.hold_out=false", "local.batch_size=50",
+        "federation.clients=2", "federation.rounds=1", "federation.workers=1",
+    )  # fmt: skip
+    config = load_config(preset="private", overrides=settings)
+    out = start_run(config, tmp_path / "run").path
+    refused(fedlens("review", "card", out), "dataset.hold_out is off", "no epsilon covers")
+
+
 def test_people_are_added_changed_and_listed_and_no_password_is_kept(
     store: str, tmp_path: Path
 ) -> None:

@@ -59,8 +59,12 @@ def test_lines_are_budgets_of_one_model_in_one_setting() -> None:
 def test_the_two_claims_are_answered_in_points() -> None:
     (advice,) = privacy_advice(SUMMARY)
     text = advice.text.replace("\u00a0", " ")
-    assert "Epsilon 10 costs 1.00 points." in text
-    assert "Epsilon 1 costs 5.75 points." in text  # 91 - 85.25
+    assert (
+        "Epsilon 10 costs 1.00 points: the claim that about 10 keeps the accuracy holds here, to "
+        "within a point."
+    ) in text
+    # 91 - 85.25
+    assert "Epsilon 1 costs 5.75 points: claimed are 3 to 8, and it does here." in text
     assert "85.2 % at epsilon 1, 90.0 % at epsilon 10 and 91.0 % at epsilon ∞" in text
 
 

@@ -110,7 +110,8 @@ def run(
 def resume(path: RunPath, *, json: Json = False) -> None:
     """Go on with a run that was stopped or killed.
 
-    The result is the same, bit for bit, as if it had never been stopped.
+    The result is the same, bit for bit, as if it had never been stopped; of a private run, whose noise
+    cannot be drawn again, it is another draw, and a round that was cut off has been paid for.
 
     Example:
 

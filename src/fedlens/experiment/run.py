@@ -92,7 +92,8 @@ def start_run(
 def resume_run(path: Path, *, watch: Watcher | None = None) -> Run:
     """Go on with a run that was stopped; the result is bit for bit that of an unbroken run.
 
-    A finished run is returned as it is.
+    Of a private run, whose noise cannot be drawn again, it is another draw; what was charged for a
+    round that was cut off stays charged. A finished run is returned as it is.
 
     Raises:
         RunError: not a run directory, damaged, at work in another process, or its data changed.

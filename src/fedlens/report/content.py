@@ -135,8 +135,8 @@ class PrivacySpending:
         mechanism: of the first account.
         accounts: at least one, the one that has spent most first; its figures are the run's.
         epsilon_rdp: of the first account by RDP, the cross-check.
-        attack_bound: the highest true-positive rate, in [0, 1], of any test of who is in the first
-            account at 1 % false positives.
+        attack_bound: the highest true-positive rate, in [0, 1], of any test of who is in an
+            account, whichever it is, at 1 % false positives.
         amplification: the first account's noise in other settings.
         verified: the ledger was signed with this machine's key.
     """

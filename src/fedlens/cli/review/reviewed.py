@@ -8,6 +8,7 @@ from fedlens.data import Split
 from fedlens.errors import RunError
 from fedlens.experiment import Run
 from fedlens.experiment.explaining import applicable
+from fedlens.experiment.privacy import private
 from fedlens.report.content import PrivacySpending, ReportContent
 from fedlens.review.model import Subject, weights_digest
 from fedlens.training.evaluation import Evaluation, evaluate_logits
@@ -75,8 +76,19 @@ def validation_of(run: Run) -> Split:
 
     A run that held nothing out (`dataset.hold_out` off) trained on them, so its confidence is set
     right by images that it knows, and is too high; the model card says that it held nothing out.
+
+    Raises:
+        RunError: such a run that is private: what is worked out of these images has no noise.
     """
-    return run.dataset.validation if run.config.dataset.hold_out else run.image_set.validation
+    if run.config.dataset.hold_out:
+        return run.dataset.validation
+    if private(run.config):
+        raise RunError(
+            f"{run.path} is private and was trained on its validation images too, since "
+            "dataset.hold_out is off: what the console works out of them would tell of them without "
+            "noise, which no epsilon covers; make a run that holds them out."
+        )
+    return run.image_set.validation
 
 
 def _privacy(spent: PrivacySpending | None) -> dict[str, Any] | None:
