@@ -33,8 +33,10 @@ from fedlens.training.loop import (
 from fedlens.training.losses import Loss
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""(N, C, H, W) float images and a generator -> as many images, changed at random, each from itself alone:
-one that mixes them (mixup) would let an example change the gradients of others."""
+"""(N, C, H, W) float images and a generator -> as many images, changed at random, each by itself.
+
+One that mixes them (mixup) would let an example change the gradients of others.
+"""
 
 
 @dataclass(frozen=True, eq=False)

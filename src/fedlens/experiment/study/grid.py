@@ -158,7 +158,8 @@ def load_study(name: str, *, quick: bool = False) -> Study:
             f"file.{did_you_mean(name, studies())}"
         )
     try:
-        raw = path.read_bytes()[: LARGEST_FILE + 1]
+        with path.open("rb") as opened:
+            raw = opened.read(LARGEST_FILE + 1)
         if len(raw) > LARGEST_FILE:
             raise ConfigError(f"{path} is larger than a study may be ({LARGEST_FILE:,} bytes).")
         content = tomllib.loads(raw.decode())
@@ -181,6 +182,7 @@ def load_study(name: str, *, quick: bool = False) -> Study:
                 )
     if len(set(file.seeds)) < len(file.seeds):
         raise ConfigError(f"{path}, seeds: {file.seeds} names a seed twice.")
+    _check_settings(file, path)
     cells = [
         _cell(file, partition, algorithm, seed, quick, path)
         for seed in file.seeds
@@ -188,6 +190,12 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         for algorithm in file.algorithms
         if not _matches(f"{partition}/{algorithm}/{seed}", file.leave_out)
     ]
+    names = [f"{p}/{a}/{s}" for p in file.partitions for a in file.algorithms for s in file.seeds]
+    for pattern in file.leave_out:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"{path}, leave_out: {pattern!r} matches no cell.")
+    if not cells:
+        raise ConfigError(f"{path}, leave_out: every cell is left out.")
     for where in file.published:
         if where not in file.partitions:
             raise ConfigError(
@@ -210,6 +218,31 @@ def load_study(name: str, *, quick: bool = False) -> Study:
             f"{', '.join(sorted(str(name or place) for name, place in sets))}."
         )
     return Study(path.stem, file, sorted(cells, key=lambda cell: _rank(cell, file.first)), quick)
+
+
+def _check_settings(file: StudyFile, path: Path) -> None:
+    """Refuse settings that would be overwritten without a word."""
+    sources = {"base": file.base}
+    for kind, axis in (("partitions", file.partitions), ("algorithms", file.algorithms)):
+        for label, value in axis.items():
+            sources[f"{kind}.{label}.set"] = value.set
+    for label, place in file.partitions.items():
+        for pattern, more in place.where.items():
+            sources[f"partitions.{label}.where.{pattern}"] = more
+    for where, settings in sources.items():
+        for key, value in settings.items():
+            if key in ("seed", "repeats"):
+                raise ConfigError(f"{path}, {where}.{key}: which seeds are run is said by `seeds`.")
+            field = Config.model_fields.get(key)
+            kind = None if field is None else field.annotation
+            if (
+                isinstance(kind, type)
+                and issubclass(kind, BaseModel)
+                and not isinstance(value, dict)
+            ):
+                raise ConfigError(
+                    f"{path}, {where}.{key} is {value!r}, expected a table of settings."
+                )
 
 
 def _cell(
