@@ -105,6 +105,14 @@ def bytes_of(cells, folder: Path) -> dict[str, bytes]:
         ("partitions.pairs", 'partitions."Two pairs"', ["Two pairs", "small letters"]),
         ("mu = 0.1", "mu = -1.0", ["iid/fedprox/0", "mu"]),
         ("clients = 2", "client = 2", ["iid/fedavg/0", "federation.client", "clients"]),
+        (
+            "seeds = [0, 1]",
+            'seeds = [0, 1]\nleave_out = ["none/*"]',
+            ["leave_out", "matches no cell"],
+        ),
+        ("seeds = [0, 1]", 'seeds = [0, 1]\nleave_out = ["*"]', ["leave_out", "every cell"]),
+        ("[base.model]", "[base]\nrepeats = 4\n[base.model]", ["base.repeats", "`seeds`"]),
+        ('{ scheme = "iid" }', '"iid"', ["partitions.iid.set.partition", "a table of settings"]),
     ],
 )
 def test_a_study_that_cannot_be_is_one_sentence(

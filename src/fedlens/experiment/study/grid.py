@@ -190,9 +190,9 @@ def load_study(name: str, *, quick: bool = False) -> Study:
         for algorithm in file.algorithms
         if not _matches(f"{partition}/{algorithm}/{seed}", file.leave_out)
     ]
-    names = [f"{p}/{a}/{s}" for p in file.partitions for a in file.algorithms for s in file.seeds]
+    grid = [f"{p}/{a}/{s}" for p in file.partitions for a in file.algorithms for s in file.seeds]
     for pattern in file.leave_out:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if not any(fnmatchcase(name, pattern) for name in grid):
             raise ConfigError(f"{path}, leave_out: {pattern!r} matches no cell.")
     if not cells:
         raise ConfigError(f"{path}, leave_out: every cell is left out.")
@@ -234,12 +234,9 @@ def _check_settings(file: StudyFile, path: Path) -> None:
             if key in ("seed", "repeats"):
                 raise ConfigError(f"{path}, {where}.{key}: which seeds are run is said by `seeds`.")
             field = Config.model_fields.get(key)
-            kind = None if field is None else field.annotation
-            if (
-                isinstance(kind, type)
-                and issubclass(kind, BaseModel)
-                and not isinstance(value, dict)
-            ):
+            section: object = None if field is None else field.annotation
+            is_table = isinstance(section, type) and issubclass(section, BaseModel)
+            if is_table and not isinstance(value, dict):
                 raise ConfigError(
                     f"{path}, {where}.{key} is {value!r}, expected a table of settings."
                 )
