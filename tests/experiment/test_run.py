@@ -342,7 +342,6 @@ def test_workers_that_outlive_a_killed_server_do_not_hold_its_lock(finished, tmp
             "Shirt",
         ),
         ({"dataset": {"name": "digits", "limit": 100}, "federation__clients": 101}, "101"),
-        ({"dataset": {"name": "digits", "limit": 1288}}, "limit"),
         ({"explain__layer": "conv9"}, "conv9"),
         ({"explain": {"method": ["lime", "grad-cam"], "layer": "conv9"}}, "conv9"),
         (
