@@ -122,6 +122,11 @@ def test_what_cannot_be_is_named_in_one_sentence(override: str, words: list[str]
     assert "pydantic" not in text
 
 
+def test_central_training_has_no_faults() -> None:
+    with pytest.raises(ConfigError, match="faults is set, but mode 'central' has no clients"):
+        load_config(overrides=["mode=central", "faults.dropout=0.1"])
+
+
 def test_files_that_are_not_configurations_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Could not read"):
         load_config(tmp_path / "missing.toml")

@@ -543,6 +543,10 @@ def test_a_finished_run_keeps_the_settings_that_it_was_made_with(finished, tmp_p
 
 def test_a_finished_run_that_lost_a_seed_is_refused(tmp_path) -> None:
     run = start_run(config(repeats=2, federation__rounds=1), tmp_path / "run")
+    (run.path / "result.json").unlink()
+    (run.path / ".result.json.0123.part").write_text("half")  # of a kill at the very end
+    resume_run(run.path)
+    assert not list(run.path.glob(".*.part"))
     assert len(run.parts) == 2
     shutil.rmtree(run.path / "seed-43")
     with pytest.raises(RunError, match="1 of the 2 seeds"):

@@ -86,6 +86,11 @@ class Config(Section):
             raise ConfigError(
                 f"local.epochs is {self.local.epochs}, expected one whole number in mode 'central'."
             )
+        if self.mode == "central" and self.faults != FaultsSection():
+            raise ConfigError(
+                "faults is set, but mode 'central' has no clients that could drop out, be late or "
+                "attack."
+            )
         if self.mode == "federated" and self.local.threads > 1:
             raise ConfigError(
                 f"local.threads is {self.local.threads}, expected 1 in mode 'federated', where "

@@ -206,6 +206,7 @@ def _carry_out(
     if config.repeats == 1:
         _single(directory, config, dataset, watch)
         return
+    directory.sweep()
     folders = part_folders(directory.path, config, existing_only=False)
     each = units(config)
     for number, folder in enumerate(folders):
