@@ -185,7 +185,8 @@ def test_the_small_version_fits_more_clients_than_it_has_images_for(tmp_path: Pa
     many = save_images(tmp_path / "many.npz", ["a", "b"], train=[3_000, 1], test=[9, 9])
     done = fedlens(
         "run", "--quick", "--set", f"dataset.path={many}", "--set", "federation.clients=250",
-        "--set", "federation.workers=1", "--set", "partition.scheme=iid", "--out", tmp_path / "run",
+        "--set", "federation.workers=1", "--set", "partition.scheme=iid",
+        "--set", "federation.minimum_cohort=60", "--out", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -534,6 +534,8 @@ def test_a_finished_run_keeps_the_settings_that_it_was_made_with(finished, tmp_p
     text = file.read_text()
     file.write_text(text.replace("workers = 1", "workers = 2").replace("cases = 6", "cases = 2"))
     assert load_run(path).test.accuracy == finished.test.accuracy
+    file.write_text(text.replace("[dataset]", '[dataset]\npath = "/moved/images.npz"'))
+    assert load_run(path).test.accuracy == finished.test.accuracy  # where the images lie now
     for edited in (text.replace("lr = 0.001", "lr = 0.5"), text[: text.index("[local]")]):
         assert edited != text
         file.write_text(edited)

@@ -410,6 +410,14 @@ def test_an_algorithm_of_ones_own_takes_parameters_of_plain_kinds(
             build_algorithm("own", parameters, rule)
 
 
+def test_annotations_that_nobody_can_resolve_are_left_to_the_algorithm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(Own.__annotations__, "beta", "NowhereDefined")
+    monkeypatch.setitem(ALGORITHMS, "own", Own)
+    assert build_algorithm("own", {"beta": 2.0}).beta == 2.0
+
+
 # what clients remember
 
 

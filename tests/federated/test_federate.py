@@ -196,6 +196,8 @@ def test_buffers_that_were_infinite_before_do_not_spoil_an_update(workers) -> No
     result = federate(Masked(), clients, **arguments)
     assert float(get_vector(result.model)) == pytest.approx(1.0)
     assert torch.equal(result.model.mask, Masked().mask)
+    averaged = federate(Masked(), clients, **arguments, averaging=0.9)
+    assert torch.equal(averaged.model.mask, Masked().mask)
     assert not [record.left_out for record in result.history if record.left_out]
     spoilt = federate(Masked(spoils=True), clients, **arguments)
     assert float(get_vector(spoilt.model)) == 5.0

@@ -231,3 +231,11 @@ def test_the_worst_attack_bound_is_not_that_of_the_largest_epsilon() -> None:
     assert bounds[0] > 1.5 * bounds[1]
     assert worst_attack_bound([seldom, often, seldom]) == bounds[0]
     assert worst_attack_bound([seldom]) == bounds[1]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("release", [R(0.3, 1.0, 100), R(0.03), R(3.0, 1.0, 10_200)], ids=str)
+def test_where_exp_of_epsilon_is_past_all_floats_nothing_is_promised(release: Release) -> None:
+    assert 600 < epsilon_of([release], 1e-5) < 1_000
+    assert attack_bound([release]) == worst_attack_bound([[release], [R(5.0)]]) == 1
+    assert delta_of([release], 720.0) == 1

@@ -4,6 +4,7 @@ from typing import Any
 
 from fedlens.data.partitions import OWN_CLIENTS
 from fedlens.experiment.config import Config, parse_config
+from fedlens.federated.cohort import cohort_size
 
 IMAGES = 2000
 ROUNDS = 2
@@ -46,4 +47,7 @@ def _fit_clients(content: dict[str, Any], config: Config) -> int:
     if isinstance(cohort, int):
         drawn = clients if config.privacy.mechanism == "none" else max(1, clients // 5)
         content["federation"]["cohort"] = min(cohort, drawn)
+    size = cohort_size(None if cohort == "all" else content["federation"]["cohort"], clients)
+    least = min(config.federation.minimum_cohort, size)
+    content["federation"]["minimum_cohort"] = least
     return clients

@@ -270,7 +270,7 @@ class RunDirectory:
     def write_result(self, content: Mapping[str, Any]) -> None:
         """Write ``result.json``, which makes the run a finished one."""
         # The settings as they stand in the file: one that a later version adds changes nothing.
-        made_with = _digest_of(self._settings())
+        made_with = self._made_with()
         write_json(self.result_file, without_nan({**content, "settings": made_with}))
 
     def read_result(self) -> dict[str, Any] | None:
@@ -282,12 +282,19 @@ class RunDirectory:
         if not self.result_file.exists():
             return None
         content = self._read_json(self.result_file)
-        if content.pop("settings", None) not in (None, _digest_of(self._settings())):
+        if content.pop("settings", None) not in (None, self._made_with()):
             raise RunError(
                 f"{self.config_file} was changed after the run had finished; put the old values back, "
                 "or start a new run with the new ones."
             )
         return content
+
+    def _made_with(self) -> str:
+        """Return the digest of the settings but the path of the images, which may be moved."""
+        settings = self._settings()
+        if isinstance(settings.get("dataset"), dict):
+            settings["dataset"].pop("path", None)  # their checksum is compared when they are loaded
+        return _digest_of(settings)
 
     def read_environment(self) -> dict[str, Any]:
         """Return ``environment.json``; raises ``RunError``."""

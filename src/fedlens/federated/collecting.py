@@ -102,7 +102,7 @@ class Collector:
         return Collected(used, updates, sorted(left_out, key=lambda entry: entry.client))
 
     def _is_finite(self, row: Tensor) -> bool:
-        """Return whether what a client sent is finite, but for buffers that were not before.
+        """Return whether what a client sent is finite, but for buffers that it was sent so.
 
         A network may hold infinities that never change, as the mask of an attention.
         """
@@ -110,9 +110,9 @@ class Collector:
         if not bool(bad.any()):
             return True
         sent, _ = self._layout.split_incoming(self._engine.incoming)
-        state, _, _ = self._layout.split_outgoing(bad)
-        buffers = slice(self._layout.parameters, len(state))
-        state[buffers] &= torch.isfinite(sent[buffers])
+        buffers = slice(self._layout.parameters, len(sent))
+        same = (row[buffers] == sent[buffers]) | (row[buffers].isnan() & sent[buffers].isnan())
+        bad[buffers] &= ~same
         return not bool(bad.any())
 
     def _remind(self, task: ClientTask) -> None:

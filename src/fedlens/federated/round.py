@@ -235,7 +235,9 @@ class Rounds:
             self._average = self._global
         else:
             kept = share_kept(self._rules.averaging, number - 1)
-            self._average = self._average.lerp(self._global, 1 - kept)
+            average = self._average.lerp(self._global, 1 - kept)
+            # infinite buffers, such as a mask: infinity less infinity would be no number
+            self._average = torch.where(torch.isfinite(average), average, self._global)
         # the next round begins by sending the global model again
         self._layout.split_incoming(self._engine.incoming)[0].copy_(self._average)
         return self._validation.evaluate(self._engine)

@@ -65,11 +65,12 @@ def coarse_epsilon(releases: tuple[Release, ...], delta: float) -> float:
     The curve of delta over epsilon is convex, and dp-accounting draws it straight between the
     points of a grid (Doroshenko et al. 2022, "Connect the dots"), so that fewer of the points give
     a curve that is nowhere lower, and compositions keep that order. Each composition cuts tails of
-    about 1e-15 off, so that it is no bound for a delta near that.
+    about 1e-15 off, so that it is no bound for a delta near that; a ten-thousandth is added for
+    what rounding takes from epsilons in the thousands.
     """
     if hide_nothing(releases):
         return math.inf
-    return _least_epsilon(releases, delta, COARSER)
+    return _least_epsilon(releases, delta, COARSER) * (1 + 1e-4)
 
 
 def hide_nothing(releases: tuple[Release, ...]) -> bool:
@@ -80,7 +81,7 @@ def hide_nothing(releases: tuple[Release, ...]) -> bool:
 
 
 def _of_few_kinds(releases: tuple[Release, ...]) -> tuple[Release, ...]:
-    """Return releases of at most some hundred kinds that cost no less.
+    """Return releases of fewer kinds that cost no less, if there are very many.
 
     Each noise is rounded down to a power of 2^(1 / 64), so by at most 1.1 %.
     """
@@ -98,16 +99,18 @@ def _of_few_kinds(releases: tuple[Release, ...]) -> tuple[Release, ...]:
 
 def _least_epsilon(releases: tuple[Release, ...], delta: float, coarser: int = 1) -> float:
     with quiet():
-        return max(0.0, float(_pld(releases, coarser).get_epsilon_for_delta(delta)))
+        found = float(_pld(releases, coarser).get_epsilon_for_delta(delta))
+    return math.inf if math.isnan(found) else max(0.0, found)
 
 
-def deltas_of(releases: tuple[Release, ...], levels: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the least delta for each epsilon of ``levels``."""
+def deltas_of(
+    releases: tuple[Release, ...], levels: npt.ArrayLike, coarser: int = 1
+) -> npt.NDArray[np.float64]:
+    """Return the least delta for each epsilon of ``levels``, or more with a coarser grid."""
     with quiet():
-        deltas: npt.NDArray[np.float64] = np.asarray(
-            _pld(releases).get_delta_for_epsilon(np.asarray(levels))
-        )
-    deltas[np.isnan(deltas)] = 1.0  # where a loss is past all floats
+        found = np.asarray(_pld(releases, coarser).get_delta_for_epsilon(np.asarray(levels)))
+    # exp(epsilon) is past all floats from 710 on, and infinity less infinity is no delta
+    deltas: npt.NDArray[np.float64] = np.where(np.isfinite(found), np.clip(found, 0, 1), 1.0)
     return deltas
 
 

@@ -75,7 +75,7 @@ class FlatOptimizer:
     def _adam(self) -> None:
         state = self._state
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=self._vector.device)
             state["exp_avg"] = torch.zeros_like(self._vector)
             state["exp_avg_sq"] = torch.zeros_like(self._vector)
         state["step"] += 1

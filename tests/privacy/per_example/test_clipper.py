@@ -497,6 +497,30 @@ def test_mixing_in_training_alone_is_noticed() -> None:
     assert float((sums[0] - sums[1]).norm()) <= 0.1 * (1 + 1e-5)
 
 
+class MixesForward(nn.Module):
+    """The first example's features are the sum of all, in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(8, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            inputs = torch.cat([inputs.sum(0, keepdim=True), inputs[1:]])
+        return self.last(inputs)
+
+
+def test_mixing_is_noticed_in_either_direction_and_once_examples_differ() -> None:
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(6, 8), torch.arange(6)
+    for model in (MixesForward(), MixesInTraining()):
+        out = torch.zeros_like(get_vector(model))
+        clipper = PerExampleClipper(model, default_loss, clip_norm=0.1)
+        clipper.clipped_sum(inputs[:1].repeat(6, 1), targets, out)  # equal: nothing to see
+        with pytest.warns(UserWarning, match="depends on the others of its batch"):
+            clipper.clipped_sum(inputs, targets, out)
+
+
 @pytest.mark.parametrize("eps", [1e-5, 1e-12])
 def test_positions_that_cancel_do_not_hide_a_norm(eps: float) -> None:
     """A patch embedding, normalised, on nearly white images: products of some 1e6 leave 1e-2."""

@@ -63,12 +63,12 @@ def build_algorithm(
     known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]
     given = dict(parameters)
     takes_a_rule = known.pop("aggregation", None) is not None
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for key, value in given.items():
         if key not in known:
             what = f"which takes {', '.join(known)}" if known else "which takes none"
             raise ConfigError(f"federation.parameters.{key} is not a parameter of {name}, {what}.")
-        _check_kind(key, value, hints[key])
+        _check_kind(key, value, hints.get(key, Any))
     for key, field in known.items():
         if key not in given and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(
@@ -83,6 +83,13 @@ def build_algorithm(
         )
     build: Callable[..., Algorithm] = kind
     return build(**given)
+
+
+def _hints(kind: type[Algorithm]) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except (NameError, TypeError):  # annotations of names that are not there at run time
+        return {}
 
 
 def _check_kind(key: str, value: Any, hint: Any) -> None:

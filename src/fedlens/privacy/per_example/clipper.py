@@ -251,7 +251,8 @@ def _trial(task: Task, way: Way, rows: Tensor, targets: Tensor) -> tuple[bool, s
     Returns:
         Whether enough gradients were finite to judge, and what is wrong, None if nothing is.
     """
-    if way is by_rules and _mixes(task, rows):
+    mixes = _mixes(task, rows) if way is by_rules else False
+    if mixes:
         return True, "an example's output depends on the others of its batch"
     with _in_evaluation(task.model), full_precision(task.layout.device):
         wanted = _matrix(task, by_loop(task, rows, targets), len(targets))
@@ -268,25 +269,35 @@ def _trial(task: Task, way: Way, rows: Tensor, targets: Tensor) -> tuple[bool, s
     size = torch.linalg.vector_norm(wanted[finite], dim=1)
     if not bool((off <= _TRIAL_TOLERANCE * size).all()):  # a NaN is not right either
         return True, "an example's gradient in a batch is not what it is alone"
-    return int(finite.sum()) > 1 or way is not by_rules, None
+    judged = int(finite.sum()) > 1 and mixes is not None
+    return judged or way is not by_rules, None
 
 
-def _mixes(task: Task, rows: Tensor) -> bool:
-    """Return whether another first example changes the outputs of those after it.
+def _mixes(task: Task, rows: Tensor) -> bool | None:
+    """Return whether another example changes the outputs of the others; None where none is another.
 
-    With the network as it is set, in training as a rule; dropout draws the same both times.
+    With the network as it is set, in training as a rule; dropout draws the same each time.
     """
-    views = task.views
-    others = rows.clone()
-    others[:views] = rows[views : 2 * views]
+    views, device = task.views, task.layout.device
+    first, last = rows[:views], rows[-views:]
+    if torch.equal(first, last):
+        return None
 
-    def after(given: Tensor) -> Tensor:
+    def outputs(given: Tensor) -> Tensor:
         torch.manual_seed(0)
-        outputs: Tensor = task.model(given)[views:]
-        return outputs.double()
+        found: Tensor = task.model(given)
+        return found.double()
 
-    with torch.no_grad(), torch.random.fork_rng(devices=()):
-        return not torch.allclose(after(rows), after(others), rtol=1e-4, equal_nan=True)
+    def unlike(these: Tensor, those: Tensor) -> bool:
+        room = 1e-4 * float(these.abs().nan_to_num().max())
+        return not torch.allclose(these, those, rtol=0, atol=room, equal_nan=True)
+
+    kept = [device] if device.type == "cuda" else []
+    with torch.no_grad(), full_precision(device), torch.random.fork_rng(devices=kept):
+        whole = outputs(rows)
+        after = outputs(torch.cat([last, rows[views:]]))
+        before = outputs(torch.cat([rows[:-views], first]))
+    return unlike(whole[views:], after[views:]) or unlike(whole[:-views], before[:-views])
 
 
 def _matrix(task: Task, chunk: ChunkGradients, examples: int) -> Tensor:
