@@ -5,10 +5,10 @@ python benchmarks/paper_figures.py runs/paper --out docs/results/paper.json
 """
 
 import argparse
-import json
-import statistics
 from pathlib import Path
 from typing import Any
+
+from results import over_seeds, write_or_print
 
 from fedlens import load_run
 from fedlens.experiment import Run
@@ -50,31 +50,15 @@ def main() -> None:
     opened = [load_run(path) for path in options.run]
     parts = [part for run in opened for part in run.parts or (run,) if part.result is not None]
     seeds = {str(part.config.seed): figures(part) for part in parts}
-    keys = [
-        key for key, value in next(iter(seeds.values())).items() if not hasattr(value, "__len__")
-    ]
-    summary = {
-        key: {
-            "mean": statistics.mean(seed[key] for seed in seeds.values()),
-            "sd": statistics.stdev(seed[key] for seed in seeds.values())
-            if len(seeds) > 1
-            else None,
-        }
-        for key in keys
-    }
     content = {
         "benchmark": "the study's central baseline",
         "local": parts[0].config.to_dict()["local"],
         "targets": TARGETS,
-        "summary": summary,
+        "summary": over_seeds(seeds),
         "seeds": seeds,
         "environment": parts[0].environment,
     }
-    text = json.dumps(content, indent=2)
-    if options.out is None:
-        print(text)
-    else:
-        options.out.write_text(text + "\n")
+    write_or_print(content, options.out)
 
 
 if __name__ == "__main__":

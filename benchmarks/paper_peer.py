@@ -8,11 +8,12 @@ python benchmarks/paper_peer.py keras-*.json --out docs/results/paper-keras.json
 
 import argparse
 import json
-import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 from machine import describe
+from results import over_seeds, write_or_print
 
 
 def figures(run: dict[str, Any]) -> dict[str, Any]:
@@ -40,29 +41,16 @@ def main() -> None:
     options = parser.parse_args()
     runs = [json.loads(path.read_text().strip().splitlines()[-1]) for path in options.run]
     seeds = {str(run["settings"]["seed"]): figures(run) for run in runs}
-    keys = [key for key, value in next(iter(seeds.values())).items() if isinstance(value, float)]
-    summary = {
-        key: {
-            "mean": statistics.mean(seed[key] for seed in seeds.values()),
-            "sd": statistics.stdev(seed[key] for seed in seeds.values())
-            if len(seeds) > 1
-            else None,
-        }
-        for key in keys
-    }
     content = {
         "benchmark": "the study's central baseline, in the study's own stack",
+        "command": " ".join(["python", *sys.argv]),
         "settings": {key: value for key, value in runs[0]["settings"].items() if key != "seed"},
         "versions": runs[0]["versions"],
-        "summary": summary,
+        "summary": over_seeds(seeds),
         "seeds": seeds,
         "machine": describe(),
     }
-    text = json.dumps(content, indent=2)
-    if options.out is None:
-        print(text)
-    else:
-        options.out.write_text(text + "\n")
+    write_or_print(content, options.out)
 
 
 if __name__ == "__main__":

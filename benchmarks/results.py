@@ -1,7 +1,9 @@
 """What all benchmarks share: one thread, the allocator, and how results are printed and kept."""
 
 import json
+import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,30 @@ def start_on_one_thread() -> None:
     """Do as a worker process of fedlens does; it holds for every contestant of the process."""
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def over_seeds(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return mean and sample standard deviation of each figure that is one number."""
+    first = next(iter(seeds.values()))
+    return {
+        key: {
+            "mean": statistics.mean(seed[key] for seed in seeds.values()),
+            "sd": statistics.stdev(seed[key] for seed in seeds.values())
+            if len(seeds) > 1
+            else None,
+        }
+        for key, value in first.items()
+        if not hasattr(value, "__len__")
+    }
+
+
+def write_or_print(content: Mapping[str, Any], out: Path | None) -> None:
+    """Write ``content`` as JSON to the file ``out``, or print it."""
+    text = json.dumps(content, indent=2)
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text + "\n")
 
 
 def report(

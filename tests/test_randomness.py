@@ -3,8 +3,16 @@
 import itertools
 
 import numpy as np
+import pytest
+import torch
 
-from fedlens.randomness import Purpose, generator, seed_sequence, torch_seed
+from fedlens.randomness import (
+    Purpose,
+    generator,
+    local_torch_seed,
+    seed_sequence,
+    torch_seed,
+)
 
 
 def test_the_same_names_give_the_same_draws() -> None:
@@ -32,3 +40,15 @@ def test_torch_seeds_fit_a_signed_integer() -> None:
     seeds = [torch_seed(s, Purpose.MODEL) for s in range(50)]
     assert all(0 <= s < 2**63 for s in seeds)
     assert len(set(seeds)) == 50
+
+
+def test_pytorchs_own_generator_is_seeded_for_a_while_and_put_back() -> None:
+    before = torch.get_rng_state()
+    with local_torch_seed(5):
+        drawn = torch.rand(4)
+    assert torch.equal(drawn, torch.rand(4, generator=torch.Generator().manual_seed(5)))
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match="on the way"), local_torch_seed(5):
+        torch.rand(4)
+        raise ValueError("on the way")
+    assert torch.equal(torch.get_rng_state(), before)

@@ -40,9 +40,10 @@ from fedlens.federated import (
     personalise,
 )
 from fedlens.models import build_model
-from fedlens.privacy.accounting import Budget, Release, calibrate, epsilon_of
+from fedlens.privacy.accounting import Budget, calibrate, epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.training import LocalTraining
 

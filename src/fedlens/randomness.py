@@ -2,12 +2,18 @@
 
 A stream is a pure function of (root seed, purpose, round, client), so that a draw does not depend on
 how many workers there are, in which order clients finish, or whether the run was stopped and resumed.
-Nothing in fedlens reads or sets the global state of ``random`` or ``numpy.random``.
+Nothing in fedlens reads or sets the global state of ``random`` or ``numpy.random``; that of PyTorch,
+which dropout draws from, is set for a while and put back by :func:`local_torch_seed`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
+import torch
+
+CPU = torch.device("cpu")
 
 
 class Purpose(IntEnum):
@@ -57,3 +63,25 @@ def torch_seed(
     """Return a 63-bit integer to seed a ``torch.Generator``; see :func:`seed_sequence`."""
     sequence = seed_sequence(seed, purpose, round=round, client=client, epoch=epoch)
     return int(sequence.generate_state(1, np.uint64)[0]) >> 1
+
+
+@contextmanager
+def local_torch_seed(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Seed the generators that dropout draws from, and put their state back afterwards.
+
+    Args:
+        seed: of PyTorch's default generators on the processor and on ``device``.
+        device: where the network is.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[number])
+    before = [each.get_state() for each in generators]
+    for each in generators:
+        each.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for each, state in zip(generators, before, strict=True):
+            each.set_state(state)

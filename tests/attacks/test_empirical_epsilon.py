@@ -18,7 +18,8 @@ from fedlens.attacks.empirical_epsilon import (
     p_value,
 )
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
+from fedlens.privacy.releases import Release
 
 REPETITIONS = 200
 # of 200 bounds at 95 %, more than 19 fail by chance in 1 case of 200

@@ -11,7 +11,8 @@ from fedlens.attacks.one_run import (
     one_run_p_value,
 )
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
+from fedlens.privacy.releases import Release
 
 CANARIES, DELTA = 10_000, 1e-6
 

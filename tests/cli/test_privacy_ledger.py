@@ -16,8 +16,9 @@ from fedlens.experiment.config import parse_config
 from fedlens.experiment.opened import load_run
 from fedlens.experiment.reporting import report_content
 from fedlens.experiment.run import resume_run, start_run
-from fedlens.privacy.accounting import Release, calibrate, epsilon_of
+from fedlens.privacy.accounting import calibrate, epsilon_of
 from fedlens.privacy.ledger import Ledger, epsilon_of_all
+from fedlens.privacy.releases import Release
 
 NOISE = 4.0
 MODES = ("central", "dp-sgd", "dp-fedavg")

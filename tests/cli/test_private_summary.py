@@ -11,7 +11,8 @@ from commands import fedlens
 from rich.console import Console
 
 from fedlens.cli import display
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
+from fedlens.privacy.releases import Release
 
 NOISE = 4.0
 

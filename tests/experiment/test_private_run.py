@@ -20,8 +20,9 @@ from fedlens.experiment.opened import Run, load_run
 from fedlens.experiment.reporting import report_run
 from fedlens.experiment.run import resume_run, start_run
 from fedlens.experiment.run_directory import RunDirectory
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.ledger import Ledger
+from fedlens.privacy.releases import Release
 
 CLIENTS = {"scheme": "iid", "minimum": 5}
 MODES = ("central", "dp-sgd", "dp-fedavg")

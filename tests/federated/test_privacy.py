@@ -19,9 +19,9 @@ from fedlens.federated.cohort import Planner
 from fedlens.federated.faults import Faults, Screening
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy, check_privacy
 from fedlens.models import get_vector
-from fedlens.privacy.accounting import Release
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.training import LocalTraining
 from fedlens.training import private as private_steps

@@ -12,8 +12,9 @@ from fedlens.errors import ConfigError
 from fedlens.federated import Checkpoint, FedAvg, FederationResult, federate
 from fedlens.federated.faults import Faults
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy, Privacy
-from fedlens.privacy.accounting import Budget, Release, epsilon_of
+from fedlens.privacy.accounting import Budget, epsilon_of
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.training import LocalTraining
 from problems import least_squares, line, squares

@@ -9,15 +9,14 @@ from scipy.stats import norm
 
 from fedlens.errors import ConfigError
 from fedlens.privacy.accounting import (
-    Release,
     attack_bound,
     calibrate,
     calibrate_each,
     delta_of,
     epsilon_of,
-    merged,
     worst_attack_bound,
 )
+from fedlens.privacy.releases import Release, merged
 
 R = Release
 FALLING = [R(float(noise), 0.1) for noise in np.linspace(2.0, 0.8, 100)]

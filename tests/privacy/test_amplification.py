@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.amplification import Setting, amplification
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.privacy.schedule import NoiseSchedule
 
 DELTA = 1e-5

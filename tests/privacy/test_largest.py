@@ -9,7 +9,8 @@ from dp_accounting.pld import PLDAccountant
 
 from fedlens.errors import ConfigError
 from fedlens.privacy import accounting, privacy_loss
-from fedlens.privacy.accounting import Release, epsilon_of, largest
+from fedlens.privacy.accounting import epsilon_of, largest
+from fedlens.privacy.releases import Release
 
 DELTA = 1e-5
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedlens.errors import RunError
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.ledger import Ledger, Terms, ledger_key
+from fedlens.privacy.releases import Release
 
 TERMS = Terms(
     mechanism="dp-sgd",

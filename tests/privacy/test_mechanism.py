@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.privacy.schedule import NoiseSchedule
 
 DP_SGD = Mechanism("example", 60_000, 600, 0.5, 2.0, periods=3, steps=100)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedlens.privacy.accounting import Release
 from fedlens.privacy.amplification import amplification
 from fedlens.privacy.ledger import Terms
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.report import write_report
 from fedlens.report.content import (
     Case,

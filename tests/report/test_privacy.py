@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.amplification import amplification
 from fedlens.privacy.mechanism import ADD_OR_REMOVE, REPLACE, Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.report import privacy_words, words, write_report
 from fedlens.report.content import PrivacyAccount, PrivacySpending, ReportContent, SeedResult
 from fedlens.report.html import key_figures

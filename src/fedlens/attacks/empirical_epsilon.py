@@ -37,7 +37,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Plan, Release, check_delta, epsilon_of
+from fedlens.privacy.accounting import Plan, check_delta, epsilon_of
+from fedlens.privacy.releases import Release
 
 LARGEST_MU = 100.0  # a noise multiplier of 0.01: epsilon is past 5,000
 GRID = 65  # false-positive rates at which a p-value is worked out

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import special
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, check_delta, epsilon_of
+from fedlens.privacy.accounting import check_delta, epsilon_of
+from fedlens.privacy.releases import Release
 
 LARGEST = 100.0  # epsilon or mu that is looked for
 

@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fedlens.data.partitions import OWN_CLIENTS, SCHEMES
-from fedlens.errors import ConfigError
+from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.sections import (
     DatasetSection,
     ExplainSection,
@@ -29,6 +29,7 @@ from fedlens.federated.aggregation import build_aggregation
 from fedlens.federated.algorithm import Algorithm
 from fedlens.federated.algorithms import build_algorithm
 from fedlens.federated.cohort import check_minimum_cohort, cohort_size
+from fedlens.files import read_bytes
 from fedlens.models import MODELS
 from fedlens.training.local import LocalTraining
 
@@ -270,14 +271,9 @@ def _preset_folder() -> Path:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{path} is larger than a configuration may be ({LARGEST_FILE:,} bytes).")
-    try:
-        return content.decode()
+        return read_bytes(path, LARGEST_FILE).decode()
+    except RunError as error:
+        raise ConfigError(str(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text file in UTF-8.") from error
 

@@ -12,10 +12,11 @@ from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config
 from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated.cohort import cohort_size, local_epochs, planned_work
-from fedlens.privacy.accounting import Release, calibrate_each, epsilon_of, merged
+from fedlens.privacy.accounting import calibrate_each, epsilon_of
 from fedlens.privacy.ledger import Ledger, Terms
 from fedlens.privacy.mechanism import Mechanism, relation_of
 from fedlens.privacy.privacy_loss import LEAST_NOISE
+from fedlens.privacy.releases import Release, merged
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.privacy.sources import SecureSource, SeededSource
 

@@ -19,16 +19,11 @@ from fedlens.experiment.run_directory import RunDirectory
 from fedlens.federated.cohort import cohort_size, planned_work
 from fedlens.federated.privacy import ClientPrivacy, ExamplePrivacy
 from fedlens.federated.privacy_contract import Privacy
-from fedlens.privacy.accounting import (
-    Release,
-    calibrate_each,
-    epsilon_of,
-    merged,
-    no_more_than,
-)
+from fedlens.privacy.accounting import calibrate_each, epsilon_of
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.ledger import Ledger
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release, merged, no_more_than
 from fedlens.privacy.schedule import NoiseSchedule
 from fedlens.training.private import Augmentation
 

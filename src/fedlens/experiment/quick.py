@@ -47,7 +47,7 @@ def _fit_clients(content: dict[str, Any], config: Config) -> int:
     if isinstance(cohort, int):
         drawn = clients if config.privacy.mechanism == "none" else max(1, clients // 5)
         content["federation"]["cohort"] = min(cohort, drawn)
-    size = cohort_size(None if cohort == "all" else content["federation"]["cohort"], clients)
-    least = min(config.federation.minimum_cohort, size)
-    content["federation"]["minimum_cohort"] = least
+        cohort = content["federation"]["cohort"]
+    size = cohort_size(None if cohort == "all" else cohort, clients)
+    content["federation"]["minimum_cohort"] = min(config.federation.minimum_cohort, size)
     return clients

@@ -202,12 +202,7 @@ class RunDirectory:
         history = []
         for number, line in enumerate(lines, start=1):
             record = _object(line)
-            if (
-                record is None
-                or record.get("round", record.get("epoch")) != number
-                or not isinstance(record.get("seconds"), int | float)
-                or not isinstance(record.get("validation", 0), dict | None)
-            ):
+            if record is None or not _is_line(record, number):
                 raise RunError(
                     f"{self.metrics_file}, line {number} is damaged, expected the JSON object of "
                     f"round or epoch {number}."
@@ -345,6 +340,16 @@ def _object(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _is_line(record: Mapping[str, Any], number: int) -> bool:
+    """Return whether ``record`` has what is looked up in the metrics of round or epoch ``number``."""
+    return (
+        record.get("round", record.get("epoch")) == number
+        and isinstance(record.get("seconds"), int | float)
+        and "validation" in record
+        and isinstance(record["validation"], dict | None)
+    )
 
 
 def _no_constant(name: str) -> None:

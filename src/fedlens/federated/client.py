@@ -13,9 +13,9 @@ from fedlens.federated.algorithm import Algorithm, LocalWork
 from fedlens.federated.faults import stretched
 from fedlens.federated.privacy_contract import Privacy
 from fedlens.models.vector import FlatParameters
-from fedlens.randomness import Purpose, torch_seed
+from fedlens.randomness import Purpose, local_torch_seed, torch_seed
 from fedlens.training.local import LocalTraining
-from fedlens.training.loop import Draws, local_torch_seed, start_gradient
+from fedlens.training.loop import Draws, start_gradient
 from fedlens.training.losses import Loss
 from fedlens.training.prediction import predict_chunk
 from fedlens.training.private import local_run

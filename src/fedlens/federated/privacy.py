@@ -19,10 +19,10 @@ from fedlens.federated.algorithm import Algorithm, Update
 from fedlens.federated.faults import Screening
 from fedlens.federated.privacy_contract import Privacy
 from fedlens.models.vector import FlatParameters
-from fedlens.privacy.accounting import Release
 from fedlens.privacy.adaptive_clip import AdaptiveClip
 from fedlens.privacy.mechanism import Mechanism, Unit
 from fedlens.privacy.noise import release
+from fedlens.privacy.releases import Release
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.privacy.spending import Charge, Spending, check_periods
 from fedlens.randomness import Purpose

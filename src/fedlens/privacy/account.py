@@ -7,8 +7,9 @@ as the object that has it.
 from collections.abc import Sequence
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Release, epsilon_of, merged, no_more_than
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release, merged, no_more_than
 
 
 class Account:

@@ -20,25 +20,7 @@ from fedlens.privacy.privacy_loss import (
     epsilon_by,
     hide_nothing,
 )
-from fedlens.privacy.releases import MOST_NOISE, Release, merged, no_more_than
-
-__all__ = [
-    "ACCOUNTANTS",
-    "Accountant",
-    "Budget",
-    "Plan",
-    "Release",
-    "attack_bound",
-    "calibrate",
-    "calibrate_each",
-    "check_delta",
-    "delta_of",
-    "epsilon_of",
-    "largest",
-    "merged",
-    "no_more_than",
-    "worst_attack_bound",
-]
+from fedlens.privacy.releases import MOST_NOISE, Release, merged
 
 ACCOUNTANTS = ("pld", "rdp")
 LEAST_RANKED = 1e-9  # delta below which the ranking bound is none: every account is worked out
@@ -127,8 +109,6 @@ def largest(accounts: Mapping[str, Iterable[Release]], delta: float) -> tuple[st
 
 
 def _bounded(releases: tuple[Release, ...], delta: float) -> float:
-    if any(release.noise_multiplier < LEAST_NOISE for release in releases):
-        return math.inf
     return coarse_epsilon(releases, delta) if releases else 0.0
 
 

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 
 
 @dataclass(frozen=True)

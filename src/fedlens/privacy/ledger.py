@@ -23,15 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedlens.errors import ConfigError, RunError
 from fedlens.files import make_once, read_bytes, write_json
-from fedlens.privacy.accounting import (
-    Accountant,
-    Release,
-    check_delta,
-    epsilon_of,
-    largest,
-    merged,
-)
-from fedlens.privacy.privacy_loss import LEAST_NOISE, quiet, renyi
+from fedlens.privacy.accounting import check_delta, epsilon_of, largest
+from fedlens.privacy.privacy_loss import LEAST_NOISE, Accountant, quiet, renyi
+from fedlens.privacy.releases import Release, merged
 
 FORMAT = 1
 LARGEST_LEDGER = 64 << 20

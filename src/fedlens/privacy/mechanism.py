@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.accounting import Budget, Release, calibrate, no_more_than
+from fedlens.privacy.accounting import Budget, calibrate
+from fedlens.privacy.releases import Release, no_more_than
 from fedlens.privacy.schedule import NoiseSchedule
 
 Unit = Literal["example", "client"]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fedlens.errors import ConfigError
 from fedlens.privacy.account import Account
-from fedlens.privacy.accounting import Release, epsilon_of
+from fedlens.privacy.accounting import epsilon_of
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 
 Charge = Callable[[Mapping[int, Sequence[Release]]], bool | None]
 """Called with client number -> what a round is about to release of it; charges it, or returns False

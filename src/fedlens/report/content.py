@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlens.models.summary import LayerSummary
-from fedlens.privacy.accounting import Release
 from fedlens.privacy.amplification import Setting
 from fedlens.privacy.ledger import Terms
 from fedlens.privacy.mechanism import Mechanism
+from fedlens.privacy.releases import Release
 from fedlens.training.evaluation import Evaluation
 
 __all__ = [

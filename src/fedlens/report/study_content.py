@@ -136,6 +136,11 @@ class Group:
         """Root seeds of the cells."""
         return tuple(cell.seed for cell in self.cells)
 
+    @property
+    def stopped(self) -> list[int]:
+        """Of the seeds that ended without a usable update, the last round that had one."""
+        return [cell.stopped for cell in self.cells if cell.stopped is not None]
+
     def only(self, seeds: Sequence[int]) -> "Group":
         """Return the group with the cells of ``seeds``."""
         kept = tuple(cell for cell in self.cells if cell.seed in seeds)

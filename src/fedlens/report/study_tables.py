@@ -195,11 +195,10 @@ def _ends(summary: StudySummary) -> str:
 
 def _stopped(group: Group) -> list[str]:
     """Return a line that says after which round no update could be used, where that came."""
-    rounds = [cell.stopped for cell in group.cells if cell.stopped is not None]
-    if not rounds:
+    if not group.stopped:
         return []
-    some = f" ({len(rounds)} of {len(group.cells)})" if len(group.cells) > 1 else ""
-    return [f"no update after round {min(rounds)}{some}"]
+    some = f" ({len(group.stopped)} of {len(group.cells)})" if len(group.cells) > 1 else ""
+    return [f"no update after round {min(group.stopped)}{some}"]
 
 
 def _table(caption: str, summary: StudySummary, rows: list[list[str]]) -> Table:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedlens.data.client import Client
 from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
-from fedlens.randomness import Purpose, generator, torch_seed
+from fedlens.randomness import Purpose, generator, local_torch_seed, torch_seed
 from fedlens.training.local import LocalTraining
 from fedlens.training.losses import Loss
 from fedlens.training.optimizers import FlatOptimizer
@@ -268,17 +268,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def local_torch_seed(seed: int) -> Iterator[None]:
-    """Seed PyTorch's CPU generator (which dropout draws from) and put its state back afterwards."""
-    before = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
 
 
 def start_gradient(

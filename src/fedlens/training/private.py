@@ -14,13 +14,13 @@ from torch import Tensor
 from fedlens.data.client import Client
 from fedlens.errors import ConfigError
 from fedlens.models.vector import FlatParameters
-from fedlens.privacy.accounting import Release
 from fedlens.privacy.mechanism import Mechanism
 from fedlens.privacy.noise import release
 from fedlens.privacy.per_example import PerExampleClipper
+from fedlens.privacy.releases import Release
 from fedlens.privacy.sources import RandomSource, SecureSource, SeededSource
 from fedlens.privacy.spending import Spending
-from fedlens.randomness import Purpose, torch_seed
+from fedlens.randomness import Purpose, local_torch_seed, torch_seed
 from fedlens.training.local import LocalTraining
 from fedlens.training.loop import (
     Correction,
@@ -28,7 +28,6 @@ from fedlens.training.loop import (
     EpochFigures,
     LocalRun,
     as_inputs,
-    local_torch_seed,
 )
 from fedlens.training.losses import Loss
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from fedlens.errors import ConfigError
+from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config, merged, parse_config
 from fedlens.experiment.quick import quick_values
 from fedlens.experiment.run import located
 from fedlens.experiment.wording import did_you_mean
+from fedlens.files import read_bytes
 
 LARGEST_FILE = 1 << 20
 
@@ -158,13 +159,9 @@ def load_study(name: str, *, quick: bool = False) -> Study:
             f"file.{did_you_mean(name, studies())}"
         )
     try:
-        with path.open("rb") as opened:
-            raw = opened.read(LARGEST_FILE + 1)
-        if len(raw) > LARGEST_FILE:
-            raise ConfigError(f"{path} is larger than a study may be ({LARGEST_FILE:,} bytes).")
-        content = tomllib.loads(raw.decode())
-    except OSError as error:
-        raise ConfigError(f"Could not read {path}: {error.strerror or error}.") from error
+        content = tomllib.loads(read_bytes(path, LARGEST_FILE).decode())
+    except RunError as error:
+        raise ConfigError(str(error)) from error
     except (ValueError, RecursionError) as error:  # not TOML, not text, or nested without end
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
     try:
@@ -183,17 +180,20 @@ def load_study(name: str, *, quick: bool = False) -> Study:
     if len(set(file.seeds)) < len(file.seeds):
         raise ConfigError(f"{path}, seeds: {file.seeds} names a seed twice.")
     _check_settings(file, path)
-    cells = [
-        _cell(file, partition, algorithm, seed, quick, path)
+    places = {
+        f"{partition}/{algorithm}/{seed}": (partition, algorithm, seed)
         for seed in file.seeds
         for partition in file.partitions
         for algorithm in file.algorithms
-        if not _matches(f"{partition}/{algorithm}/{seed}", file.leave_out)
-    ]
-    grid = [f"{p}/{a}/{s}" for p in file.partitions for a in file.algorithms for s in file.seeds]
+    }
     for pattern in file.leave_out:
-        if not any(fnmatchcase(name, pattern) for name in grid):
+        if not any(fnmatchcase(name, pattern) for name in places):
             raise ConfigError(f"{path}, leave_out: {pattern!r} matches no cell.")
+    cells = [
+        _cell(file, *place, quick, path)
+        for name, place in places.items()
+        if not _matches(name, file.leave_out)
+    ]
     if not cells:
         raise ConfigError(f"{path}, leave_out: every cell is left out.")
     for where in file.published:

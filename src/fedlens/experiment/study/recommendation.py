@@ -182,11 +182,10 @@ def _worst_client(group: Group) -> str:
 def _stopped(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name the algorithms whose rounds came to nothing before the end, as after a divergence."""
     words = []
-    for group in compared:
-        rounds = [cell.stopped for cell in group.cells if cell.stopped is not None]
-        if rounds:
-            some = f" on {len(rounds)} of {len(group.cells)} seeds" if len(group.cells) > 1 else ""
-            words.append(f"{titles[group.algorithm]} after round {min(rounds)}{some}")
+    for group in (group for group in compared if group.stopped):
+        seeds = len(group.cells)
+        some = f" on {len(group.stopped)} of {seeds} seeds" if seeds > 1 else ""
+        words.append(f"{titles[group.algorithm]} after round {min(group.stopped)}{some}")
     return f"No client's update could be used for {listing(words)}." if words else ""
 
 

@@ -26,6 +26,7 @@ from fedlens.privacy.per_example.gradients import (
     full_precision,
 )
 from fedlens.privacy.per_example.layout import FlatLayout
+from fedlens.randomness import local_torch_seed
 
 LEAST_CHUNK, LARGEST_CHUNK, CHUNK_BYTES = 16, 256, 64 << 20
 _TRIAL = 3  # examples: few, but a wrong share of one cannot hide
@@ -284,16 +285,15 @@ def _mixes(task: Task, rows: Tensor) -> bool | None:
         return None
 
     def outputs(given: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        found: Tensor = task.model(given)
+        with local_torch_seed(0, device):
+            found: Tensor = task.model(given)
         return found.double()
 
     def unlike(these: Tensor, those: Tensor) -> bool:
         room = 1e-4 * float(these.abs().nan_to_num().max())
         return not torch.allclose(these, those, rtol=0, atol=room, equal_nan=True)
 
-    kept = [device] if device.type == "cuda" else []
-    with torch.no_grad(), full_precision(device), torch.random.fork_rng(devices=kept):
+    with torch.no_grad(), full_precision(device):
         whole = outputs(rows)
         after = outputs(torch.cat([last, rows[views:]]))
         before = outputs(torch.cat([rows[:-views], first]))
