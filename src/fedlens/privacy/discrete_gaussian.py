@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlens.errors import ConfigError
-from fedlens.privacy.sources import WORD, RandomSource
+from fedlens.privacy.sources import RandomSource
+from fedlens.privacy.staircase import BINS, Staircase, staircase
 
-LARGEST_STEP = 1 << 56  # with it a proposal stays below 2^62
+LARGEST_STEP = 1 << 56  # of sigma; with it a proposal stays below 2^62
 LEAST_SIGMA2 = Fraction(1, 2**100)
-CHUNK = 1 << 14  # proposals at a time, so that they stay in the processor's cache
-MOST_HALVINGS = 62
-SLACK = Fraction(1, 5)  # at least ln 2 - 1/2, so that no acceptance exceeds 1
-DOUBT = 2.0**-40  # relative; bounds the error of the float64 acceptance below, with room
+CHUNK = 1 << 16  # proposals at a time, so that they stay in the processor's cache
+SIGN = 1 << 63
+ONE = Fraction(1)
+DOUBT = 2.0**-36  # relative; bounds the error of the float64 acceptance below, with room
 
 
 def discrete_gaussian(
@@ -31,12 +32,11 @@ def discrete_gaussian(
 ) -> NDArray[np.int64]:
     """Return independent draws of the discrete Gaussian: int64 (count,).
 
-    Exact rejection. |x| = u + t v is proposed with u uniform below t = floor(sigma) + 1 and v
-    halving its probability at each step, and accepted with probability
-    exp(-x^2 / 2 sigma^2 + v ln 2 - 1/5), which is at most 1 because t > sigma. A float64 decides by
-    a 64-bit uniform wherever its error, at most 2^-43, cannot matter; the rest, one in 10^12, is
-    decided by :func:`accepts` in rational arithmetic. The only departure is that |x| stays below
-    63 t, beyond which lies less than e^-1900 of the mass.
+    Exact rejection. |x| is proposed under a :class:`~fedlens.privacy.staircase.Staircase` and accepted
+    with density over height. A float64 decides by a uniform number wherever its error, at most 2^-37,
+    cannot matter; the rest, one in 10^11 where sigma is below 2^30, is decided by :func:`accepts` in
+    rational arithmetic. The only departure is that |x| stays below 31 sigma, beyond which lies less
+    than e^-480 of the mass.
 
     Args:
         count: how many, from 0.
@@ -58,76 +58,88 @@ def discrete_gaussian(
             "The discrete Gaussian was asked for with a sigma^2 that is neither 0 nor between 2^-100 "
             "and 2^112."
         )
+    steps = staircase(sigma2)
     drawn = np.empty(count, dtype=np.int64)
-    done = 0
-    while done < count:
-        missing = count - done
-        # about one proposal in two is accepted where sigma is large, one in four at worst
-        proposals = min(CHUNK, missing * 2 + missing // 8 + 64)
-        found = _proposed(proposals, sigma2, step, source)[:missing]
-        drawn[done : done + len(found)] = found
-        done += len(found)
+    for start in range(0, count, CHUNK):
+        part = drawn[start : start + CHUNK]
+        part[:], accepted = _proposed(len(part), sigma2, steps, source)
+        missing = np.flatnonzero(~accepted)
+        while len(missing):
+            part[missing], accepted = _proposed(len(missing), sigma2, steps, source)
+            missing = missing[~accepted]
     return drawn
 
 
-def _proposed(count: int, sigma2: Fraction, step: int, source: RandomSource) -> NDArray[np.int64]:
-    """Return those of ``count`` proposals that are accepted."""
-    words = source.uniform64(count)
-    negative = words >> np.uint64(63) == 1
-    low = words & np.uint64((1 << 63) - 1)
-    # zeros below the lowest 1 bit; 64 where there is none
-    halvings = np.bitwise_count(~low & (low - np.uint64(1))).astype(np.int64)
-    size = uniform_below(count, step, source) + step * halvings
+def _proposed(
+    count: int, sigma2: Fraction, steps: Staircase, source: RandomSource
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return ``count`` proposals, and which of them are accepted."""
+    words = source.uniform64(2 * count)
+    bins, words = steps.bins(words[:count]), words[count:]
+    # of the second word one bit is the sign, the lowest are the place in the bin, the rest decide
+    negative = words >= np.uint64(SIGN)
+    offset = (words & np.uint64((1 << steps.width_bits) - 1)).astype(np.int64)
+    word = (words & np.uint64(SIGN - 1)) >> np.uint64(steps.width_bits)
+    size = (bins << steps.width_bits) + offset
 
-    # exp in float64. Wherever 2^64 exp(...) > 1, both terms are below 64, hence its error below 2^-44
-    # before and below 2^-43 after the exponential; where it is less, the 2 below decides.
+    # most lie below what is accepted anywhere in their bin
+    accepted = word < steps.sure[bins]
+    rest = np.flatnonzero(~accepted)
+    accepted[rest] = _accepted(size[rest], bins[rest], word[rest], sigma2, steps, source)
+
+    # 0 has one sign only, or it would come twice as often
+    accepted &= ~(negative & (size == 0))
+    return np.where(negative, -size, size), accepted
+
+
+def _accepted(
+    size: NDArray[np.int64],
+    bins: NDArray[np.int64],
+    words: NDArray[np.uint64],
+    sigma2: Fraction,
+    steps: Staircase,
+    source: RandomSource,
+) -> NDArray[np.bool_]:
+    """Return whether words lie below density over height of ``size``."""
+    # exp in float64. Its argument is off by less than 2^-51 of itself, which is at most 2^11.
     squares = size.astype(np.float64)
     squares *= squares
-    exponent = halvings * math.log(2) - squares * float(1 / (2 * sigma2)) - float(SLACK)
-    threshold = np.exp(exponent) * float(WORD)
-    words = source.uniform64(count)
+    threshold = np.exp(squares * steps.rate) * steps.levels[bins]
     level = words.astype(np.float64)
     margin = threshold * DOUBT + 2
     accepted = level < threshold - margin
     for place in np.flatnonzero(np.abs(level - threshold) <= margin):
-        power = Fraction(int(size[place]) ** 2) / (2 * sigma2) + SLACK
-        accepted[place] = accepts(int(words[place]), power, source, int(halvings[place]))
-
-    # 0 has one sign only, or it would come twice as often
-    accepted &= (halvings <= MOST_HALVINGS) & ~(negative & (size == 0))
-    signed: NDArray[np.int64] = np.where(negative, -size, size)[accepted]
-    return signed
-
-
-def uniform_below(count: int, bound: int, source: RandomSource) -> NDArray[np.int64]:
-    """Return exactly uniform integers in [0, bound), ``bound`` from 1 to 2^63: int64 (count,)."""
-    words = source.uniform64(count)
-    last = np.uint64(WORD - WORD % bound - 1)  # beyond it the remainders would be uneven
-    if last < np.uint64(WORD - 1):
-        while (uneven := words > last).any():
-            words = words.copy()
-            words[uneven] = source.uniform64(int(uneven.sum()))
-    return (words % np.uint64(bound)).astype(np.int64)
+        number = int(bins[place])
+        power = Fraction(int(size[place]) ** 2) / (2 * sigma2)
+        accepted[place] = number < BINS and accepts(
+            int(words[place]), power, source, steps.ratio(number), steps.word_bits
+        )
+    return accepted
 
 
-def accepts(word: int, power: Fraction, source: RandomSource, halvings: int = 0) -> bool:
-    """Return whether a uniform number in [0, 1) lies below 2^halvings exp(-power), exactly.
+def accepts(
+    word: int, power: Fraction, source: RandomSource, factor: Fraction = ONE, bits: int = 64
+) -> bool:
+    """Return whether a uniform number in [0, 1) lies below ``factor`` exp(-power), exactly.
 
     Args:
-        word: the first 64 bits of the uniform number; more are drawn until the answer is certain.
+        word: the first bits of the uniform number; more are drawn until the answer is certain.
         power: at least 0.
         source: where further bits come from.
-        halvings: from 0.
+        factor: greater than 0.
+        bits: how many ``word`` has.
     """
-    bits = 64
     while True:
+        scale = factor * 2**bits
         context = decimal.Context(
-            prec=(bits + halvings) // 3 + 40, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX
+            prec=(bits + scale.numerator.bit_length()) // 3 + 40,
+            Emin=decimal.MIN_EMIN,
+            Emax=decimal.MAX_EMAX,
         )
         ratio = context.divide(Decimal(-power.numerator), Decimal(power.denominator))
-        scale = Decimal(2 ** (bits + halvings))
-        threshold = context.multiply(context.exp(ratio), scale)
-        # each operation rounds correctly: a relative error of (power + 2) 10^(1 - prec) at most
+        times = context.divide(Decimal(scale.numerator), Decimal(scale.denominator))
+        threshold = context.multiply(context.exp(ratio), times)
+        # each operation rounds correctly: a relative error of (power + 3) 10^(1 - prec) at most
         error = context.multiply(
             threshold,
             context.multiply(Decimal(math.ceil(power) + 10), Decimal(10) ** (1 - context.prec)),

@@ -90,7 +90,7 @@ def release(vector: Tensor, std: float, source: RandomSource) -> Tensor:
         return vector.clone()
     spacing = grid_spacing(std)
     steps = (vector.detach().double() / spacing).round_()
-    if not bool((steps.abs() < LARGEST_STEPS).all()):
+    if steps.numel() and not all(abs(float(end)) < LARGEST_STEPS for end in steps.aminmax()):
         raise ConfigError(
             "The vector to be released has values that are not finite or are beyond 2^32 standard "
             "deviations of the noise; clip it first."

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 
 from fedlens.errors import ModelError
 from fedlens.models import build_model, get_vector
-from fedlens.privacy.per_example import ClippedSum, PerExampleClipper
-from fedlens.privacy.per_example.parts import FactoredProduct
+from fedlens.privacy.per_example import ClippedSum, PerExampleClipper, clipping, gradients
+from fedlens.privacy.per_example.parts import FactoredProduct, Factors, Rows, StreamedProduct
 from fedlens.training.losses import default_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -91,6 +92,15 @@ def fast_only() -> object:
         yield
 
 
+@pytest.fixture(params=["as it comes", "one by one", "streamed in two blocks"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write gradients out where it is cheaper, or all of them, an example or half a chunk at a time."""
+    if request.param != "as it comes":
+        monkeypatch.setattr(gradients, "product_part", StreamedProduct)
+        monkeypatch.setattr(StreamedProduct, "memory", 10)
+        monkeypatch.setattr(clipping, "BLOCK_BYTES", 10 if request.param == "one by one" else 20)
+
+
 class Flat(nn.Module):
     """``body`` and a linear layer to three outputs of the flattened rest."""
 
@@ -109,7 +119,7 @@ class Flat(nn.Module):
 def check_body(
     body: nn.Module, shape: tuple[int, ...], examples: int = 6, tolerance: float = 1e-10
 ) -> None:
-    model = Flat(body, shape).double()
+    model = Flat(deepcopy(body), shape).double()
     inputs = torch.randn(examples, *shape, dtype=torch.float64)
     assert_right(model, inputs, torch.arange(examples) % 3, tolerance=tolerance)
 
@@ -136,6 +146,10 @@ def test_the_networks_of_the_project(
         nn.Conv2d(3, 5, (4, 3), padding="valid"),
         nn.Conv2d(3, 5, 3, padding=2, padding_mode="reflect"),
         nn.Conv2d(3, 5, 1),
+        nn.Conv2d(3, 5, (1, 4), dilation=2),
+        nn.Conv2d(3, 5, (3, 4), dilation=(3, 1), padding=(1, 2)),
+        nn.Conv2d(3, 5, (2, 4), stride=(1, 2)),
+        nn.Conv2d(3, 5, (2, 4), stride=(3, 1)),
         nn.Sequential(nn.Conv2d(3, 9, 3), nn.ReLU(inplace=True), nn.Conv2d(9, 4, 3, stride=3)),
         nn.Sequential(nn.Conv2d(3, 16, 3), nn.MaxPool2d(3), nn.Conv2d(16, 20, 2)),
         nn.Sequential(nn.Conv2d(3, 6, 3), nn.GroupNorm(2, 6), nn.ReLU(inplace=True)),
@@ -146,18 +160,18 @@ def test_the_networks_of_the_project(
     ],
     ids=str,
 )
-def test_convolutions_and_norms(layer: nn.Module, fast_only: None) -> None:
+def test_convolutions_and_norms(layer: nn.Module, fast_only: None, ways: None) -> None:
     check_body(layer, (3, 10, 10))
 
 
-def test_channels_last_convolution(fast_only: None) -> None:
+def test_channels_last_convolution(fast_only: None, ways: None) -> None:
     body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))
     check_body(body.to(memory_format=torch.channels_last), (3, 10, 10))
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("tokens", [2, 40])  # factored, written out
-def test_linear_on_tokens(tokens: int, bias: bool, fast_only: None) -> None:
+def test_linear_on_tokens(tokens: int, bias: bool, fast_only: None, ways: None) -> None:
     check_body(
         nn.Sequential(nn.Linear(6, 8, bias=bias), nn.ReLU(inplace=True), nn.Linear(8, 4)),
         (tokens, 6),
@@ -204,7 +218,7 @@ class Standardised(nn.Conv2d):
         return F.conv2d(input, (self.weight - mean) / (spread + 1e-3), self.bias)
 
 
-def test_standardised_weight(fast_only: None) -> None:
+def test_standardised_weight(fast_only: None, ways: None) -> None:
     check_body(nn.Sequential(Standardised(3, 6, 3), nn.ReLU(), Standardised(6, 4, 3)), (3, 10, 10))
 
 
@@ -221,7 +235,7 @@ def test_a_layer_used_twice_is_summed_before_clipping(fast_only: None) -> None:
     check_body(nn.Sequential(layer, nn.Linear(6, 6), layer), (6,))
 
 
-def test_tied_parameters(fast_only: None) -> None:
+def test_tied_parameters(fast_only: None, ways: None) -> None:
     body = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     body[2].weight = body[0].weight
     check_body(body, (6,))
@@ -287,7 +301,7 @@ def test_an_empty_batch_adds_nothing() -> None:
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("name", ["paper-cnn", "lenet"])
-def test_an_example_that_is_not_finite_counts_as_zero(name: str, bad: float) -> None:
+def test_an_example_that_is_not_finite_counts_as_zero(name: str, bad: float, ways: None) -> None:
     model = build_model(name, in_channels=1, classes=10, image_size=28)
     images, labels = torch.rand(9, 1, 28, 28), torch.arange(9)
     images[1, 0, 5, 5] = bad
@@ -310,7 +324,7 @@ def test_no_example_moves_the_sum_by_more_than_the_clip_norm(fast_only: None) ->
 
 
 @pytest.mark.parametrize("body", ["fast", "functional", "loop"])
-def test_views_of_an_example_are_averaged_before_clipping(body: str) -> None:
+def test_views_of_an_example_are_averaged_before_clipping(body: str, ways: None) -> None:
     views, examples = 3, 5
     layers: dict[str, nn.Module] = {
         "fast": nn.Sequential(nn.Conv2d(3, 6, 3), nn.GroupNorm(2, 6), nn.Conv2d(6, 4, 3)),
@@ -553,11 +567,11 @@ def test_norms_from_gram_matrices_are_never_less_than_they_are() -> None:
         deltas = torch.randn(64, positions, 40)
         deltas -= deltas.mean(1, keepdim=True)
         true = torch.einsum("nti,nto->nio", inputs.double(), deltas.double()).flatten(1).norm(dim=1)
-        found = FactoredProduct(inputs, deltas, (30,), has_bias=False).norms().double()
+        found = FactoredProduct(Factors(Rows(inputs), deltas, (30,))).norms().double()
         assert bool((found >= true * (1 - 1e-4)).all())
     ordinary = torch.randn(64, 16, 30), torch.randn(64, 16, 40)
     true = torch.einsum("nti,nto->nio", *(t.double() for t in ordinary)).flatten(1).norm(dim=1)
-    found = FactoredProduct(*ordinary, (30,), has_bias=False).norms().double()
+    found = FactoredProduct(Factors(Rows(ordinary[0]), ordinary[1], (30,))).norms().double()
     torch.testing.assert_close(found, true, rtol=1e-4, atol=0)
 
 

@@ -5,7 +5,6 @@ one example moves the sum by at most C (Abadi et al. 2016, arXiv:1607.00133, alg
 not added here.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.errors import ModelError
+from fedlens.privacy.per_example.clipping import add_clipped
 from fedlens.privacy.per_example.gradients import (
     ChunkGradients,
     Loss,
@@ -181,36 +181,13 @@ class PerExampleClipper:
         viewed = self._views > 1
         chunk = self._way(task, inputs.flatten(0, 1) if viewed else inputs, targets)
         with full_precision(task.layout.device):
-            norms, bad = self._add_clipped(chunk, total)
+            norms = torch.zeros(len(inputs), dtype=task.layout.dtype, device=task.layout.device)
+            bad = add_clipped(chunk.parts, self.clip_norm, norms, total)
         losses, outputs = chunk.losses, chunk.outputs
         if viewed:
             shape = (len(inputs), self._views)
             losses, outputs = losses.view(shape).mean(1), outputs.unflatten(0, shape)
         return ClippedSum(norms, losses, outputs, bad)
-
-    def _add_clipped(self, chunk: ChunkGradients, total: list[Tensor]) -> tuple[Tensor, int]:
-        """Add the clipped sum to ``total``, one tensor a parameter.
-
-        Returns:
-            The norms (n,), and how many are not finite.
-        """
-        if not chunk.parts:
-            return chunk.losses.new_zeros(len(chunk.losses) // self._views), 0
-        norms = torch.linalg.vector_norm(
-            torch.stack([part.norms() for _, part in chunk.parts]), dim=0
-        )
-        factors = (self.clip_norm / norms).clamp_(max=1)
-        bad = 0
-        if not math.isfinite(norms.sum()):
-            finite = norms.isfinite()
-            bad = len(norms) - int(finite.sum())
-            factors = torch.where(finite, factors, 0)
-            for _, part in chunk.parts:
-                part.drop(~finite)  # zero times NaN would still be NaN
-        for numbers, part in chunk.parts:
-            for number, summed in zip(numbers, part.weighted_sum(factors), strict=True):
-                total[number].add_(summed)
-        return norms, bad
 
     def _choose_way(self, task: Task, inputs: Tensor, targets: Tensor) -> None:
         """Try the present way on a few examples, and go over to slower ones until one is right.
@@ -302,9 +279,8 @@ def _mixes(task: Task, rows: Tensor) -> bool | None:
 
 def _matrix(task: Task, chunk: ChunkGradients, examples: int) -> Tensor:
     matrix = task.layout.zeros().repeat(examples, 1)
-    for numbers, part in chunk.parts:
-        for number, gradients in zip(numbers, part.gradients(), strict=True):
-            matrix[:, task.layout.places[number]] = gradients.flatten(1)
+    for number, part in chunk.parts:
+        matrix[:, task.layout.places[number]] = part.gradients().flatten(1)
     return matrix
 
 

@@ -48,29 +48,55 @@ class Geometry(NamedTuple):
         return cls(kernel, _pair(stride), spread, sides)
 
 
-def patches(images: Tensor, geometry: Geometry) -> Tensor:
-    """Return (R, T, kh * kw * C): what the kernel sees of ``images`` at each of T positions.
+class Windows:
+    """What a kernel sees of images at each of T positions, copied out when it is asked for.
 
-    Args:
-        images: (R, C, H, W); fastest where its channels are innermost in memory.
-        geometry: of the convolution.
+    Its I = kh * kw * C numbers are in the order of kernel lines, their taps, and channels.
     """
-    if any(geometry.padding):
-        images = F.pad(images, geometry.padding)
-    images = images.permute(0, 2, 3, 1).contiguous()
-    rows, height, width, channels = images.shape
-    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
-    down = (height - dh * (kh - 1) - 1) // sh + 1
-    across = (width - dw * (kw - 1) - 1) // sw + 1
-    line = width * channels
-    # Strides of rows, of the walk down and across, and of the taps down, across and in depth.
-    walk, taps = (sh * line, sw * channels), (dh * line, dw * channels, 1)
-    size, area = (kh, kw, channels), height * line
-    if kw * channels < _SHORT:
-        shape, strides = (rows, *size, down, across), (area, *taps, *walk)
-        return images.as_strided(shape, strides).reshape(rows, -1, down * across).mT
-    shape, strides = (rows, down, across, *size), (area, *walk, *taps)
-    return images.as_strided(shape, strides).reshape(rows, down * across, -1)
+
+    def __init__(self, images: Tensor, geometry: Geometry, examples: int) -> None:
+        """Look at ``images`` through a kernel.
+
+        Args:
+            images: (n K, C, H, W), K views an example; fastest with channels innermost in memory.
+            geometry: of the convolution.
+            examples: n.
+        """
+        if any(geometry.padding):
+            images = F.pad(images, geometry.padding)
+        images = images.permute(0, 2, 3, 1).contiguous()
+        rows, height, width, channels = images.shape
+        (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+        across, views = (width - dw * (kw - 1) - 1) // sw + 1, rows // examples
+        line = width * channels
+        # (n, K, H, across, kw, C): of every line of an image, what a line of the kernel sees
+        self._lines = images.as_strided(
+            (examples, views, height, across, kw, channels),
+            (views * height * line, height * line, line, sw * channels, dw * channels, 1),
+        )
+        # (n, K, down, across, kh, kw, C)
+        self._all = self._lines.unfold(2, dh * (kh - 1) + 1, sh)[..., ::dh].movedim(-1, 4)
+        self._dilation = dh
+        self._short = kw * channels < _SHORT
+        self._shared = sh == 1 and views == 1
+
+    def whole(self, examples: slice = slice(None)) -> Tensor:
+        """Return (m, T, I)."""
+        some = self._all[examples]
+        if self._short:
+            return some.movedim((4, 5, 6), (1, 2, 3)).flatten(4).flatten(1, 3).mT
+        return some.flatten(4).flatten(1, 3)
+
+    def pieces(self, examples: slice) -> list[Tensor]:
+        """Return the same cut along I, (m, T, I / kh) each; where lines are long, with less to copy."""
+        if self._short:
+            return [self.whole(examples)]
+        if not self._shared:
+            return [line.flatten(4).flatten(1, 3) for line in self._all[examples].unbind(4)]
+        # the lines of the kernel see the same lines of the image, one copy of which is enough
+        lines, (_, _, down, _, kh, *_) = self._lines[examples].contiguous(), self._all.shape
+        first = [line * self._dilation for line in range(kh)]
+        return [lines[:, 0, top : top + down].flatten(3).flatten(1, 2) for top in first]
 
 
 def positions(deltas: Tensor) -> Tensor:

@@ -18,16 +18,16 @@ from torch.func import functional_call, grad, vmap
 
 from fedlens.errors import ModelError
 from fedlens.privacy.per_example.capture import Capture, Product
-from fedlens.privacy.per_example.convolution import patches, positions
+from fedlens.privacy.per_example.convolution import Windows, positions
 from fedlens.privacy.per_example.layout import FlatLayout
-from fedlens.privacy.per_example.parts import Part, Written, product_part
+from fedlens.privacy.per_example.parts import Factors, Part, Rows, Written, product_part
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``loss(outputs, targets)`` returns one value per example, shape (N,)."""
 
 
-Placed = tuple[list[int], Part]
-"""The gradients of a few parameters, and the numbers of those."""
+Placed = tuple[int, Part]
+"""The number of a parameter, and the gradients with respect to it."""
 
 
 class UncaughtUseError(Exception):
@@ -139,37 +139,40 @@ def _backward(task: Task, capture: Capture, losses: Tensor, examples: int) -> li
             continue
         if product.inputs._version != product.version:
             raise UncaughtUseError("the input of a layer is overwritten in place")
-        part = _product_part(product, arriving.to(layout.dtype), examples)
-        numbers = [
-            layout.numbers[id(operand)] for operand, _ in product.operands if uses[id(operand)] == 1
-        ]
-        if len(numbers) == len(product.operands):
-            parts.append((numbers, part))
-            continue
-        for (operand, origins), gradients in zip(product.operands, part.gradients(), strict=True):
-            for origin, gradient in zip(origins, _chain(operand, origins, gradients), strict=True):
+        arriving_parts = _product_parts(product, arriving.to(layout.dtype), examples)
+        for (operand, origins), part in zip(product.operands, arriving_parts, strict=True):
+            if uses[id(operand)] == 1:
+                parts.append((layout.numbers[id(operand)], part))
+                continue
+            chained = _chain(operand, origins, part.gradients())
+            for origin, gradient in zip(origins, chained, strict=True):
                 pieces[layout.numbers[id(origin)]].append(gradient)
     for (parameter, _), arriving in zip(copies, arrived[len(products) :], strict=False):
         if arriving is not None:
             shaped = arriving.reshape(examples, *parameter.shape)
             pieces[layout.numbers[id(parameter)]].append(shaped)
     for number, found in pieces.items():
-        parts.append(([number], Written(reduce(torch.add, found))))
+        parts.append((number, Written(reduce(torch.add, found))))
     return parts
 
 
-def _product_part(product: Product, deltas: Tensor, examples: int) -> Part:
+def _product_parts(product: Product, deltas: Tensor, examples: int) -> list[Part]:
+    """Return the parts of the weight and the bias, those of them that get a gradient."""
     if product.geometry is not None:
         deltas = positions(deltas)
     deltas = deltas.reshape(examples, -1, deltas.shape[-1])
-    if product.weight is None:
-        return Written(deltas.sum(1))
-    inputs, patch = product.inputs.detach().to(deltas.dtype), tuple(product.weight.shape[1:])
-    if product.geometry is not None:
-        inputs = patches(inputs, product.geometry)
-        patch = (*patch[1:], patch[0])
-    inputs = inputs.reshape(examples, -1, inputs.shape[-1])
-    return product_part(inputs, deltas, patch, product.has_bias)
+    parts: list[Part] = []
+    if product.weight is not None:
+        inputs = product.inputs.detach().to(deltas.dtype)
+        seen = (
+            Rows(inputs.reshape(*deltas.shape[:2], -1))
+            if product.geometry is None
+            else Windows(inputs, product.geometry, examples)
+        )
+        parts.append(product_part(Factors(seen, deltas, product.weight.shape[1:])))
+    if product.has_bias:
+        parts.append(Written(deltas.sum(1)))
+    return parts
 
 
 def _chain(operand: Tensor, origins: list[Tensor], gradients: Tensor) -> tuple[Tensor, ...]:
@@ -214,7 +217,7 @@ def by_vmap(task: Task, inputs: Tensor, targets: Tensor) -> ChunkGradients:
     )
     gradients, (outputs, losses) = differentiate(parameters, rows, targets)
     parts: list[Placed] = [
-        ([number], Written(gradients[name])) for number, name in enumerate(layout.names)
+        (number, Written(gradients[name])) for number, name in enumerate(layout.names)
     ]
     return ChunkGradients(parts, losses.detach().flatten(), outputs.detach().flatten(0, 1))
 
@@ -236,5 +239,5 @@ def by_loop(task: Task, inputs: Tensor, targets: Tensor) -> ChunkGradients:
                     all_of_it[number] = gradient
         seen.append(outputs.detach())
         lost.append(losses.detach())
-    parts: list[Placed] = [([number], Written(g)) for number, g in enumerate(gradients)]
+    parts: list[Placed] = [(number, Written(g)) for number, g in enumerate(gradients)]
     return ChunkGradients(parts, torch.cat(lost), torch.cat(seen))

@@ -1,215 +1,213 @@
-"""Parts of the per-example gradients of a chunk: what clipping asks of each.
+"""Parts of the per-example gradients of a chunk, one a parameter: what clipping asks of each.
 
-The gradient of an example is spread over parts, each of one parameter or of a layer's weight and
-bias. Its norm is the norm of the parts' norms; the sum of the clipped gradients is each part's sum over
-the examples, weighted by their clip factors.
+The norm of an example's gradient is the norm of its parts' norms; the sum of the clipped gradients is
+each part's sum over the examples, weighted by their clip factors.
+
+Most parts know both at once, for all examples. Those of large convolutions would have to write a large
+gradient for each example and read it twice: a :class:`StreamedProduct` writes those of a few examples
+at a time, to be measured, weighted and forgotten while the processor has them at hand.
 """
 
 import math
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from fedlens.privacy.per_example.convolution import Windows
 
 CANCELLED = 1e-2  # share of the squared norm without cancelling, below which it is worked out anew
 
 
-class Part(Protocol):
-    """The gradients of n examples with respect to one parameter or a few."""
+class Rows:
+    """What went into ``linear``, as :class:`Windows` has it of a convolution."""
 
-    def norms(self) -> Tensor:
-        """Return (n,), the 2-norm of each example's gradient in this part, or a little more."""
-        ...
+    def __init__(self, inputs: Tensor) -> None:
+        """Hold ``inputs`` (n, T, I)."""
+        self._inputs = inputs
 
-    def drop(self, examples: Tensor) -> None:
-        """Set the gradients of ``examples``, bool (n,), to zero; they may not be finite."""
-        ...
+    def whole(self, examples: slice = slice(None)) -> Tensor:
+        """Return (m, T, I)."""
+        return self._inputs[examples]
 
-    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """Return the sum over the examples of ``weights`` (n,) times the gradient, (*shape) each."""
-        ...
+    def pieces(self, examples: slice) -> list[Tensor]:
+        """Return the same, cut along I: in one piece."""
+        return [self._inputs[examples]]
 
-    def gradients(self) -> list[Tensor]:
-        """Return the gradients, (n, *shape of the parameter) each."""
-        ...
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What the gradients of a product's weight are made of: Σ_t inputs_t ⊗ deltas_t over T positions.
+
+    Attributes:
+        inputs: what the weight was multiplied with, (n, T, I).
+        deltas: (n, T, O), the gradient with respect to what came out; T is over views too.
+        patch: what I is made of: (I,) for a weight (O, I), (C, kh, kw) for one (O, C, kh, kw).
+    """
+
+    inputs: Rows | Windows
+    deltas: Tensor
+    patch: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """I."""
+        return math.prod(self.patch)
+
+    def as_weight(self, matrices: Tensor) -> Tensor:
+        """Return ``matrices`` (..., O, I) in the shape of the weight."""
+        if len(self.patch) == 1:
+            return matrices
+        channels, kh, kw = self.patch
+        shaped: Tensor = matrices.unflatten(-1, (kh, kw, channels))
+        return shaped.permute(*range(matrices.dim() - 1), -1, -3, -2)
 
 
 class Written:
-    """Gradients of one parameter, written out."""
+    """Gradients that are written out."""
 
     def __init__(self, gradients: Tensor) -> None:
-        """Hold ``gradients`` (n, *shape)."""
+        """Hold ``gradients`` (n, *shape of the parameter)."""
         self._gradients = gradients
 
     def norms(self) -> Tensor:
-        """See :class:`Part`."""
-        return _norms(self._gradients)
+        """Return (n,), the 2-norm of each example's gradient, or a little more."""
+        return norms(self._gradients)
 
     def drop(self, examples: Tensor) -> None:
-        """See :class:`Part`."""
-        self._gradients = _without(self._gradients, examples)
+        """Set the gradients of ``examples``, bool (n,), to zero; they may not be finite."""
+        self._gradients = without(self._gradients, examples)
 
-    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """See :class:`Part`."""
-        total = weights @ self._gradients.flatten(1)
-        return [total.view(self._gradients.shape[1:])]
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return the sum over the examples of ``weights`` (n,) times the gradient, (*shape)."""
+        return (weights @ self._gradients.flatten(1)).view(self._gradients.shape[1:])
 
-    def gradients(self) -> list[Tensor]:
-        """See :class:`Part`."""
-        return [self._gradients]
-
-
-class WrittenProduct:
-    """Gradients of a product's weight, Σ_t inputs_t ⊗ deltas_t, and bias, Σ_t deltas_t, written out."""
-
-    def __init__(
-        self, inputs: Tensor, deltas: Tensor, patch: tuple[int, ...], has_bias: bool
-    ) -> None:
-        """Compute the gradients; see :class:`FactoredProduct` for the arguments."""
-        examples, _, width = inputs.shape
-        self._patch = patch
-        self._width = width
-        # Inputs before outputs: a thin matrix (the 9 taps of an image's first convolution) times a
-        # wide one is several times faster than the other way round. The bias is one more row.
-        self._rows = deltas.new_empty(examples, width + has_bias, deltas.shape[2])
-        torch.bmm(inputs.mT, deltas, out=self._rows[:, :width])
-        if has_bias:
-            torch.sum(deltas, 1, out=self._rows[:, width])
-
-    def norms(self) -> Tensor:
-        """See :class:`Part`."""
-        return _norms(self._rows)
-
-    def drop(self, examples: Tensor) -> None:
-        """See :class:`Part`."""
-        self._rows = _without(self._rows, examples)
-
-    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """See :class:`Part`."""
-        total = (weights @ self._rows.flatten(1)).view(self._rows.shape[1:])
-        return [_as_weight(total[: self._width].t(), self._patch), *total[self._width :]]
-
-    def gradients(self) -> list[Tensor]:
-        """See :class:`Part`."""
-        weight = _as_weight(self._rows[:, : self._width].mT, self._patch)
-        return [weight, *self._rows[:, self._width :].unbind(1)]
+    def gradients(self) -> Tensor:
+        """Return the gradients, (n, *shape)."""
+        return self._gradients
 
 
 class FactoredProduct:
-    """The same gradients, not written out.
+    """Gradients of a product's weight that are never written out.
 
     The norm comes from the factors: for one position it is the product of theirs (Goodfellow 2015,
     arXiv:1510.01799), for more it is Σ_st <inputs_s, inputs_t> <deltas_s, deltas_t> (Li et al. 2022,
-    arXiv:2110.05679, section 4); a bias counts as one more input, which is 1. The weighted sum is
-    one product of matrices.
+    arXiv:2110.05679, section 4). The weighted sum is one product of matrices.
 
     Where positions cancel, that sum is a small difference of large numbers, and its rounding could
     hide a norm that is not small. What rounding takes as a rule is added to it, and the gradients of
     examples whose positions nearly all cancel are written out, to be measured and added so.
     """
 
-    def __init__(
-        self, inputs: Tensor, deltas: Tensor, patch: tuple[int, ...], has_bias: bool
-    ) -> None:
-        """Hold the factors.
-
-        Args:
-            inputs: (n, T, I), what the weight was multiplied with at each of T positions.
-            deltas: (n, T, O), the gradient with respect to the products.
-            patch: what I is made of: (I,) for a weight (O, I), (kh, kw, C) for one (O, C, kh, kw).
-            has_bias: whether the bias gets a gradient too.
-        """
-        self._inputs = F.pad(inputs, (0, 1), value=1.0) if has_bias else inputs
-        self._deltas = deltas
-        self._patch = patch
-        self._width = inputs.shape[2]
+    def __init__(self, factors: Factors) -> None:
+        """Hold the factors."""
+        self._factors = factors
+        self._inputs, self._deltas = factors.inputs.whole(), factors.deltas
         self._apart: tuple[Tensor, Tensor] | None = None  # those that cancel, and their gradients
 
     def norms(self) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Written`."""
         if self._inputs.shape[1] == 1:
-            return _norms(self._inputs).mul_(_norms(self._deltas))
+            return norms(self._inputs).mul_(norms(self._deltas))
         grams = torch.bmm(self._inputs, self._inputs.mT)
         grams *= torch.bmm(self._deltas, self._deltas.mT)
         squares = grams.sum((1, 2)).clamp_(min=0)
-        most = self._most()
+        # their squared norm if all positions pulled the same way
+        most = grams.diagonal(0, 1, 2).sqrt().sum(1).square_()
         cancelled = squares < CANCELLED * most
         # off by the square root of the terms, as a rule (Higham and Mary 2019, theorem 2.4)
         terms = self._inputs.shape[2] + self._deltas.shape[2] + self._inputs.shape[1]
         unit = torch.finfo(squares.dtype).eps / 2
-        norms = squares.add_(most, alpha=unit * math.sqrt(terms)).sqrt_()
+        found = squares.add_(most, alpha=unit * math.sqrt(terms)).sqrt_()
         if bool(cancelled.any()):
             written = torch.bmm(self._deltas[cancelled].mT, self._inputs[cancelled])
-            norms[cancelled] = _norms(written)
+            found[cancelled] = norms(written)
             self._apart = cancelled, written
-        return norms
-
-    def _most(self) -> Tensor:
-        """Return (n,), the squared norm if all positions pulled the same way."""
-        rows: Tensor = torch.linalg.vector_norm(self._inputs, dim=2)
-        rows = rows * torch.linalg.vector_norm(self._deltas, dim=2)
-        return rows.sum(1).square_()
+        return found
 
     def drop(self, examples: Tensor) -> None:
-        """See :class:`Part`."""
-        self._inputs = _without(self._inputs, examples)
-        self._deltas = _without(self._deltas, examples)
+        """See :class:`Written`."""
+        self._inputs = without(self._inputs, examples)
+        self._deltas = without(self._deltas, examples)
         if self._apart is not None:
             cancelled, written = self._apart
-            self._apart = cancelled, _without(written, examples[cancelled])
+            self._apart = cancelled, without(written, examples[cancelled])
 
-    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """See :class:`Part`."""
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """See :class:`Written`."""
         if self._apart is None:
-            return self._split(self._product(weights))
+            return self._factors.as_weight(self._product(weights))
         # what is added has the rounding of what was measured, or it could be longer
         cancelled, written = self._apart
         total = self._product(weights.masked_fill(cancelled, 0))
         apart = weights[cancelled] @ written.flatten(1)
-        return self._split(total + apart.view(written.shape[1:]))
+        return self._factors.as_weight(total + apart.view(written.shape[1:]))
 
     def _product(self, weights: Tensor) -> Tensor:
         deltas = (self._deltas * weights.view(-1, 1, 1)).flatten(0, 1)
         product: Tensor = deltas.t() @ self._inputs.flatten(0, 1)
         return product
 
-    def gradients(self) -> list[Tensor]:
-        """See :class:`Part`."""
-        return self._split(torch.bmm(self._deltas.mT, self._inputs))
-
-    def _split(self, matrix: Tensor) -> list[Tensor]:
-        weight = _as_weight(matrix[..., : self._width], self._patch)
-        return [weight, *matrix[..., self._width :].unbind(-1)]
+    def gradients(self) -> Tensor:
+        """See :class:`Written`."""
+        return self._factors.as_weight(torch.bmm(self._deltas.mT, self._inputs))
 
 
-def product_part(
-    inputs: Tensor, deltas: Tensor, patch: tuple[int, ...], has_bias: bool
-) -> WrittenProduct | FactoredProduct:
-    """Return the gradients of a product in the cheaper form; see :class:`FactoredProduct`.
+class StreamedProduct:
+    """The same gradients, written out for a few examples at a time."""
+
+    def __init__(self, factors: Factors) -> None:
+        """Hold the factors."""
+        self._factors = factors
+
+    @property
+    def memory(self) -> int:
+        """Bytes that an example takes while its gradient is written."""
+        deltas = self._factors.deltas
+        return self._factors.width * (deltas.shape[1] + deltas.shape[2]) * deltas.element_size()
+
+    def rows(self, examples: slice) -> list[Tensor]:
+        """Return the gradients of m examples in pieces, (m, I_k O) each."""
+        deltas = self._factors.deltas[examples]
+        # Inputs before outputs: a thin matrix (the 9 taps of an image's first convolution) times a
+        # wide one is several times faster than the other way round.
+        return [
+            torch.bmm(inputs.mT, deltas).flatten(1)
+            for inputs in self._factors.inputs.pieces(examples)
+        ]
+
+    def shaped(self, rows: list[Tensor]) -> Tensor:
+        """Return rows (..., I_k O), or a sum of them, in the shape of the parameter."""
+        matrices = [piece.unflatten(-1, (-1, self._factors.deltas.shape[2])) for piece in rows]
+        return self._factors.as_weight(torch.cat(matrices, -2).mT)
+
+    def gradients(self) -> Tensor:
+        """See :class:`Written`."""
+        return self.shaped(self.rows(slice(None)))
+
+
+WholePart = Written | FactoredProduct
+Part = WholePart | StreamedProduct
+
+
+def product_part(factors: Factors) -> FactoredProduct | StreamedProduct:
+    """Return the gradients of a product's weight in the cheaper form.
 
     The one multiplies T^2 (I + O) times an example, the other writes and twice reads I O numbers, each
     of which costs about as much as ten multiplications (Bu et al. 2022, arXiv:2205.10683, mix the
     forms by a like rule).
     """
-    _, positions, width = inputs.shape
-    height = deltas.shape[2]
+    width, (_, positions, height) = factors.width, factors.deltas.shape
     cheap = positions == 1 or positions**2 * (width + height) < 30 * width * height
-    return (FactoredProduct if cheap else WrittenProduct)(inputs, deltas, patch, has_bias)
+    return FactoredProduct(factors) if cheap else StreamedProduct(factors)
 
 
-def _norms(rows: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1)
-    return norms
+def norms(gradients: Tensor) -> Tensor:
+    """Return the 2-norm (n,) of each of ``gradients`` (n, ...)."""
+    found: Tensor = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+    return found
 
 
-def _without(rows: Tensor, examples: Tensor) -> Tensor:
-    return rows.masked_fill(examples.view(-1, *[1] * (rows.dim() - 1)), 0)
-
-
-def _as_weight(matrix: Tensor, patch: tuple[int, ...]) -> Tensor:
-    """Return ``matrix`` (..., O, I) in the shape of the weight, (..., O, C, kh, kw) or as it is."""
-    if len(patch) == 1:
-        return matrix
-    shaped: Tensor = matrix.unflatten(-1, patch)
-    return shaped.permute(*range(matrix.dim() - 1), -1, -3, -2)
+def without(gradients: Tensor, examples: Tensor) -> Tensor:
+    """Return ``gradients`` (n, ...) with zeros for ``examples``, bool (n,)."""
+    return gradients.masked_fill(examples.view(-1, *[1] * (gradients.dim() - 1)), 0)
