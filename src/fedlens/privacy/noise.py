@@ -89,7 +89,8 @@ def release(vector: Tensor, std: float, source: RandomSource) -> Tensor:
     if std == 0:
         return vector.clone()
     spacing = grid_spacing(std)
-    steps = (vector.detach().double() / spacing).round_()
+    # the spacing is a power of two, so that multiplying is exact
+    steps = (vector.detach().double() * (1 / spacing)).round_()
     if steps.numel() and not all(abs(float(end)) < LARGEST_STEPS for end in steps.aminmax()):
         raise ConfigError(
             "The vector to be released has values that are not finite or are beyond 2^32 standard "
@@ -97,5 +98,5 @@ def release(vector: Tensor, std: float, source: RandomSource) -> Tensor:
         )
     ratio = Fraction(std) / Fraction(spacing)
     noise = torch.from_numpy(discrete_gaussian(vector.numel(), ratio * ratio, source))
-    total = steps.to(torch.int64) + noise.view(vector.shape)
-    return (total.double() * spacing).to(vector.dtype)
+    total = steps.to(torch.int64).add_(noise.view(vector.shape))
+    return total.double().mul_(spacing).to(vector.dtype)

@@ -158,7 +158,7 @@ class PerExampleClipper:
 
     def _clip(self, task: Task, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ClippedSum]:
         # The sensitivity that is claimed leaves no room for the rounding of thousands of additions.
-        total = task.layout.zeros().double()
+        total = task.layout.zeros(torch.float64)
         views = task.layout.views(total)
         seen: list[ClippedSum] = []
         for some, theirs in zip(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -54,9 +53,12 @@ def _add_streamed(
     sums: list[list[Tensor]] = [[] for _ in parts]
     for block in _blocks(len(lengths), sum(part.memory for _, part in parts)):
         some = lengths[block]
-        rows = [part.rows(block) for _, part in parts]
-        for gradients in chain.from_iterable(rows):
-            torch.hypot(some, norms(gradients), out=some)
+        rows: list[list[Tensor]] = []
+        for _, part in parts:
+            rows.append([])
+            for gradients in part.rows(block):  # each is measured before the next one is written
+                torch.hypot(some, norms(gradients), out=some)
+                rows[-1].append(gradients)
         factors, sound = _factors(some, clip_norm), math.isfinite(some.sum())
         for summed, pieces in zip(sums, rows, strict=True):
             if not sound:

@@ -46,9 +46,9 @@ class FlatLayout:
             self.places.append(slice(self.length, self.length + parameter.numel()))
             self.length += parameter.numel()
 
-    def zeros(self) -> Tensor:
-        """Return a vector (P,) of zeros."""
-        return torch.zeros(self.length, dtype=self.dtype, device=self.device)
+    def zeros(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return a vector (P,) of zeros, of the parameters' dtype where none is given."""
+        return torch.zeros(self.length, dtype=dtype or self.dtype, device=self.device)
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """Return the parts of ``vector`` (P,) in the shapes of the parameters, sharing its memory."""

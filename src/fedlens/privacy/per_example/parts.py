@@ -9,6 +9,7 @@ at a time, to be measured, weighted and forgotten while the processor has them a
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -166,15 +167,13 @@ class StreamedProduct:
         deltas = self._factors.deltas
         return self._factors.width * (deltas.shape[1] + deltas.shape[2]) * deltas.element_size()
 
-    def rows(self, examples: slice) -> list[Tensor]:
-        """Return the gradients of m examples in pieces, (m, I_k O) each."""
+    def rows(self, examples: slice) -> Iterator[Tensor]:
+        """Write the gradients of m examples in pieces, (m, I_k O) each."""
         deltas = self._factors.deltas[examples]
         # Inputs before outputs: a thin matrix (the 9 taps of an image's first convolution) times a
         # wide one is several times faster than the other way round.
-        return [
-            torch.bmm(inputs.mT, deltas).flatten(1)
-            for inputs in self._factors.inputs.pieces(examples)
-        ]
+        for inputs in self._factors.inputs.pieces(examples):
+            yield torch.bmm(inputs.mT, deltas).flatten(1)
 
     def shaped(self, rows: list[Tensor]) -> Tensor:
         """Return rows (..., I_k O), or a sum of them, in the shape of the parameter."""
@@ -183,7 +182,7 @@ class StreamedProduct:
 
     def gradients(self) -> Tensor:
         """See :class:`Written`."""
-        return self.shaped(self.rows(slice(None)))
+        return self.shaped(list(self.rows(slice(None))))
 
 
 WholePart = Written | FactoredProduct
