@@ -13,12 +13,13 @@ from scipy import stats
 from fedlens.errors import ConfigError
 from fedlens.privacy import discrete_gaussian as module
 from fedlens.privacy.discrete_gaussian import (
+    _proposed,
     accepts,
     discrete_gaussian,
     discrete_gaussian_single,
 )
 from fedlens.privacy.sources import SecureSource, SeededSource
-from fedlens.privacy.staircase import BINS, Staircase, staircase
+from fedlens.privacy.staircase import BINS, LOW_BITS, Staircase, staircase
 
 
 def closed_form(sigma2: float) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +135,7 @@ def test_the_exact_decision_agrees_with_the_fast_ones(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "accepts", counted)
     for sigma2 in (Fraction(1, 3), Fraction(7), Fraction(2**60 + 1, 3), Fraction(2**100)):
         fast = discrete_gaussian(2000, sigma2, SeededSource(9))
-        # a word of 63 - 43 bits is in doubt now and then where sigma is 2^50
+        # the 19 bits that are left of a word are in doubt now and then where sigma is 2^50
         assert not asked or (sigma2 == 2**100 and len(asked) < 30)
         with monkeypatch.context() as patch:
             patch.setattr(module, "staircase", never_sure)
@@ -145,6 +146,52 @@ def test_the_exact_decision_agrees_with_the_fast_ones(monkeypatch: pytest.Monkey
         assert len(asked) >= 2000
         asked.clear()
         assert fast.tolist() == slower.tolist() == slow.tolist()
+
+
+class Given(SeededSource):
+    """A source of the words that it is given."""
+
+    def __init__(self, *words: int) -> None:
+        super().__init__(0)
+        self._words = np.array(words, dtype=np.uint64)
+
+    def uniform64(self, count: int) -> np.ndarray:
+        assert count == len(self._words)
+        return self._words
+
+
+@pytest.mark.parametrize("sigma2", [Fraction(9), Fraction(2**60), Fraction(2**112 - 1)], ids=str)
+def test_each_bit_of_the_words_has_one_task(sigma2: Fraction) -> None:
+    steps = staircase(sigma2)
+    width, number = steps.width_bits, 7
+    offset = (1 << width) * 5 // 8
+    first = number << LOW_BITS | (int(steps.cuts[number]) - 1)
+    assert steps.cuts[number] > 0
+    negative, never = 1 << 63, ((1 << steps.word_bits) - 1) << width
+    values, accepted = _proposed(
+        4,
+        sigma2,
+        steps,
+        Given(*[first] * 4, offset, negative | offset, never | offset, negative | never),
+    )
+    size = (number << width) + offset
+    assert values.tolist() == [size, -size, size, -(number << width)]
+    assert accepted.tolist()[:3] == [True, True, False]
+
+
+def test_a_word_on_the_edge_is_decided_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    sigma2 = Fraction(2**112 - 1)  # 14 bits of a word are left to decide
+    steps = staircase(sigma2)
+    number, offset = 64, 3 << (steps.width_bits - 2)  # at about sigma
+    power = Fraction(((number << steps.width_bits) + offset) ** 2) / (2 * sigma2)
+    edge = math.floor(math.exp(-power) * steps.ratio(number) * 2**steps.word_bits)
+    asked = []
+    monkeypatch.setattr(module, "accepts", lambda *given: asked.append(given[0]) or True)
+    first = number << LOW_BITS | (int(steps.cuts[number]) - 1)
+    for word in (edge - 3, edge, edge + 3):
+        _, accepted = _proposed(1, sigma2, steps, Given(first, word << steps.width_bits | offset))
+        assert accepted.tolist() == [word <= edge]
+    assert asked == [edge]
 
 
 def test_the_float_error_is_within_what_is_claimed() -> None:

@@ -54,7 +54,7 @@ def test_the_table_draws_each_bin_with_its_height(sigma2: Fraction) -> None:
     assert sum(steps.heights) == 2**64 and min(steps.heights) > 0
     cuts = [int(cut) for cut in steps.cuts]
     aliases = [int(alias) for alias in steps.aliases]
-    assert drawn_by(cuts, aliases, 1 << LOW_BITS) == steps.heights
+    assert drawn_by(cuts, aliases, 1 << LOW_BITS) == list(steps.heights)
     assert steps.heights[BINS] < 2**45  # hardly a word is lost
 
 
@@ -95,3 +95,11 @@ def test_a_table_as_fine_as_it_should_be_accepts_nearly_all() -> None:
         heights = np.array(steps.heights[:-1], dtype=float)
         sure = steps.sure[:-1] / 2.0**steps.word_bits
         assert float((heights * sure).sum() / 2**64) > 0.97
+
+
+def test_what_is_kept_for_the_next_call_cannot_be_changed() -> None:
+    steps = staircase(Fraction(3))
+    assert steps is staircase(Fraction(3))
+    for array in (steps.cuts, steps.aliases, steps.levels, steps.sure):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0

@@ -34,7 +34,7 @@ def discrete_gaussian(
 
     Exact rejection. |x| is proposed under a :class:`~fedlens.privacy.staircase.Staircase` and accepted
     with density over height. A float64 decides by a uniform number wherever its error, at most 2^-37,
-    cannot matter; the rest, one in 10^11 where sigma is below 2^30, is decided by :func:`accepts` in
+    cannot matter; the rest, one in 10^10 where sigma is below 2^31, is decided by :func:`accepts` in
     rational arithmetic. The only departure is that |x| stays below 31 sigma, beyond which lies less
     than e^-480 of the mass.
 
@@ -101,7 +101,8 @@ def _accepted(
     source: RandomSource,
 ) -> NDArray[np.bool_]:
     """Return whether words lie below density over height of ``size``."""
-    # exp in float64. Its argument is off by less than 2^-51 of itself, which is at most 2^11.
+    # exp in float64. Its argument is off by less than 2^-50 of itself, hence the threshold by less
+    # than 2^-39 of itself up to 2^11, beyond which it is 0 and :func:`accepts` decides.
     squares = size.astype(np.float64)
     squares *= squares
     threshold = np.exp(squares * steps.rate) * steps.levels[bins]

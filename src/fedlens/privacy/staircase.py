@@ -20,7 +20,7 @@ FINENESS = (
     6  # 2^6 to 2^7 bins a standard deviation, where that is not less than a bin for each number
 )
 LOW_BITS = 64 - BIN_BITS
-ROOM = 2.0**-40  # relative; far above the error of a float64 exponential of up to -745
+ROOM = 2.0**-39  # relative; above the error of a float64 exponential of up to -745, 2^-40.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,23 +32,23 @@ class Staircase:
 
     Attributes:
         width_bits: a bin holds 2^width_bits numbers |x|.
+        word_bits: how many bits of a word decide whether x is accepted.
+        rate: -1 / 2 sigma^2, the density's exponent over x^2.
         scale: s; the density exp(-x^2 / 2 sigma^2) times s is at most the height of x's bin.
         heights: of the bins from 0, and what is left to 2^64: each is the number of words for its bin.
         cuts: uint64 (4096,), from 0 to 2^52.
         aliases: int64 (4096,).
-        rate: -1 / 2 sigma^2, the density's exponent over x^2.
-        word_bits: how many bits of a word decide whether x is accepted.
         levels: float64 (4096,), 2^word_bits s over the height of each bin, 0 for none.
         sure: uint64 (4096,), at most 2^word_bits times density over height anywhere in the bin.
     """
 
     width_bits: int
+    word_bits: int
+    rate: float
     scale: int
-    heights: list[int]
+    heights: tuple[int, ...]
     cuts: NDArray[np.uint64]
     aliases: NDArray[np.int64]
-    rate: float
-    word_bits: int
     levels: NDArray[np.float64]
     sure: NDArray[np.uint64]
 
@@ -81,17 +81,15 @@ def staircase(sigma2: Fraction) -> Staircase:
     heights.append((1 << 64) - sum(heights))
     cuts, aliases = alias_table(heights)
     least = np.append(density[1:], 0.0) * levels * (1 - 16 * ROOM)
-    return Staircase(
-        width_bits,
-        scale,
-        heights,
+    arrays = (
         np.array(cuts, dtype=np.uint64),
         np.array(aliases, dtype=np.int64),
-        rate,
-        word_bits,
         levels,
         least.astype(np.uint64),
     )
+    for array in arrays:
+        array.setflags(write=False)  # they are kept for the next call
+    return Staircase(width_bits, word_bits, rate, scale, tuple(heights), *arrays)
 
 
 def alias_table(weights: Sequence[int]) -> tuple[list[int], list[int]]:

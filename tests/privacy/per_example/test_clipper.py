@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from fedlens.errors import ModelError
 from fedlens.models import build_model, get_vector
 from fedlens.privacy.per_example import ClippedSum, PerExampleClipper, clipping, gradients
-from fedlens.privacy.per_example.parts import FactoredProduct, Factors, Rows, StreamedProduct
+from fedlens.privacy.per_example.parts import (
+    FactoredProduct,
+    Factors,
+    Rows,
+    StreamedProduct,
+    Written,
+)
 from fedlens.training.losses import default_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -573,6 +579,31 @@ def test_norms_from_gram_matrices_are_never_less_than_they_are() -> None:
     true = torch.einsum("nti,nto->nio", *(t.double() for t in ordinary)).flatten(1).norm(dim=1)
     found = FactoredProduct(Factors(Rows(ordinary[0]), ordinary[1], (30,))).norms().double()
     torch.testing.assert_close(found, true, rtol=1e-4, atol=0)
+
+
+def test_streamed_gradients_are_added_up_in_double_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clipping, "BLOCK_BYTES", 1)  # an example at a time
+    inputs = torch.ones(101, 1, 1)
+    inputs[0] = 2.0**24
+    parts = [(0, StreamedProduct(Factors(Rows(inputs), torch.ones(101, 1, 1), (1,))))]
+    total, norms = torch.zeros(1, 1, dtype=torch.float64), torch.empty(101)
+    assert clipping.add_clipped(parts, 1e9, norms, [total]) == 0
+    assert norms.tolist() == [2.0**24] + [1.0] * 100
+    assert float(total) == 2.0**24 + 100  # in float32 each 1 would be lost
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_small_parts_count_in_half_precision(dtype: torch.dtype) -> None:
+    gradients = [torch.full((1, 4), 1e-3, dtype=dtype) for _ in range(300)]
+    gradients[0][:] = 0.02
+    parts = [(number, Written(g)) for number, g in enumerate(gradients)]
+    total = [torch.zeros(4, dtype=torch.float64) for _ in gradients]
+    clipping.add_clipped(parts, 1e-3, torch.empty(1, dtype=dtype), total)
+    # each factor and norm is rounded to the dtype, and no more
+    room = 4 * torch.finfo(dtype).eps
+    assert float(torch.cat(total).norm()) == pytest.approx(1e-3, rel=room)
 
 
 @pytest.mark.parametrize("first", [1, 5])

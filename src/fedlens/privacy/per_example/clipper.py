@@ -181,7 +181,7 @@ class PerExampleClipper:
         viewed = self._views > 1
         chunk = self._way(task, inputs.flatten(0, 1) if viewed else inputs, targets)
         with full_precision(task.layout.device):
-            norms = torch.zeros(len(inputs), dtype=task.layout.dtype, device=task.layout.device)
+            norms = torch.empty(len(inputs), dtype=task.layout.dtype, device=task.layout.device)
             bad = add_clipped(chunk.parts, self.clip_norm, norms, total)
         losses, outputs = chunk.losses, chunk.outputs
         if viewed:

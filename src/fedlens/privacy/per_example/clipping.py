@@ -18,23 +18,27 @@ def add_clipped(parts: list[Placed], clip_norm: float, lengths: Tensor, total: l
     Args:
         parts: which together are the gradients g.
         clip_norm: C.
-        lengths: (n,) zeros, to be filled with the norms ||g||: NaN or inf where g is not finite.
-        total: one tensor a parameter, in its shape; float64, or thousands of roundings would add up.
+        lengths: (n,), of the gradients' dtype, to be filled with the norms ||g||: NaN or inf where g
+            is not finite.
+        total: float64, one tensor a parameter, in its shape.
 
     Returns:
         How many examples' gradients are not finite; they count as zero.
     """
     whole: list[tuple[int, WholePart]] = []
     streamed: list[tuple[int, StreamedProduct]] = []
+    # float64, or many small parts would be lost beside a large one where the gradients are bfloat16
+    found = torch.zeros_like(lengths, dtype=torch.float64)
     for number, part in parts:
         if isinstance(part, StreamedProduct):
             streamed.append((number, part))
         else:
             whole.append((number, part))
-            torch.hypot(lengths, part.norms(), out=lengths)
+            torch.hypot(found, part.norms(), out=found)
     if streamed:  # last, since they are weighted as soon as they are measured
-        _add_streamed(streamed, clip_norm, lengths, total)
-    factors, bad = _factors(lengths, clip_norm), ~lengths.isfinite()
+        _add_streamed(streamed, clip_norm, found, lengths.dtype, total)
+    lengths.copy_(found)
+    factors, bad = _factors(found, clip_norm, lengths.dtype), ~found.isfinite()
     count = int(bad.sum())
     for number, part in whole:
         if count:
@@ -47,11 +51,12 @@ def _add_streamed(
     parts: list[tuple[int, StreamedProduct]],
     clip_norm: float,
     lengths: Tensor,
+    dtype: torch.dtype,
     total: list[Tensor],
 ) -> None:
     """Add what ``parts`` have in the clipped sum; ``lengths`` holds the norms of all others."""
     sums: list[list[Tensor]] = [[] for _ in parts]
-    for block in _blocks(len(lengths), sum(part.memory for _, part in parts)):
+    for block in _blocks(lengths, sum(part.memory for _, part in parts)):
         some = lengths[block]
         rows: list[list[Tensor]] = []
         for _, part in parts:
@@ -59,7 +64,7 @@ def _add_streamed(
             for gradients in part.rows(block):  # each is measured before the next one is written
                 torch.hypot(some, norms(gradients), out=some)
                 rows[-1].append(gradients)
-        factors, sound = _factors(some, clip_norm), math.isfinite(some.sum())
+        factors, sound = _factors(some, clip_norm, dtype), math.isfinite(some.sum())
         for summed, pieces in zip(sums, rows, strict=True):
             if not sound:
                 pieces = [without(gradients, ~some.isfinite()) for gradients in pieces]
@@ -73,14 +78,18 @@ def _add_streamed(
         total[number].add_(part.shaped(summed))
 
 
-def _factors(lengths: Tensor, clip_norm: float) -> Tensor:
+def _factors(lengths: Tensor, clip_norm: float, dtype: torch.dtype) -> Tensor:
     """Return (n,), what gradients of these norms are multiplied with: 0 where one is not finite."""
-    return (clip_norm / lengths).clamp_(max=1).nan_to_num_(nan=0)
+    return (clip_norm / lengths).clamp_(max=1).nan_to_num_(nan=0).to(dtype)
 
 
-def _blocks(examples: int, memory: int) -> Iterator[slice]:
-    """Cut ``examples``, of ``memory`` bytes each, into blocks of nearly the same size."""
-    count = math.ceil(examples / max(1, BLOCK_BYTES // memory))
-    size = math.ceil(examples / count)
+def _blocks(lengths: Tensor, memory: int) -> Iterator[slice]:
+    """Cut n examples, of ``memory`` bytes each, into blocks of nearly the same size.
+
+    Only a processor's cache asks for it; elsewhere all are one block.
+    """
+    examples = len(lengths)
+    most = max(1, BLOCK_BYTES // max(1, memory)) if lengths.device.type == "cpu" else examples
+    size = math.ceil(examples / math.ceil(examples / most))
     for start in range(0, examples, size):
         yield slice(start, start + size)
