@@ -139,8 +139,8 @@ def _backward(task: Task, capture: Capture, losses: Tensor, examples: int) -> li
             continue
         if product.inputs._version != product.version:
             raise UncaughtUseError("the input of a layer is overwritten in place")
-        arriving_parts = _product_parts(product, arriving.to(layout.dtype), examples)
-        for (operand, origins), part in zip(product.operands, arriving_parts, strict=True):
+        given = _product_parts(product, arriving.to(layout.dtype), examples)
+        for (operand, origins), part in zip(product.operands, given, strict=True):
             if uses[id(operand)] == 1:
                 parts.append((layout.numbers[id(operand)], part))
                 continue
