@@ -8,6 +8,7 @@ The contestants, timed in turn within one process, each over the same 256 images
   clipping, the same network;
 - ``private-step``: ``private``, noise of the operating system's generator as it is released, and a step
   of fused Adam: a whole step of DP-SGD;
+- ``noise``: that noise alone;
 - ``plain-step``: ``plain`` and a step of fused Adam;
 - ``step-loop``: an epoch of the step loop of ``fedlens.training``, batches of 32, Adam: eight steps;
 - where Opacus is installed, forward, backward, and clipping and summing by its own ``DPOptimizer``:
@@ -79,6 +80,16 @@ def private_step(images: Tensor, labels: Tensor) -> Callable[[], None]:
         clipper.clipped_sum(images, labels, flat.gradient)
         flat.gradient.copy_(release(flat.gradient, CLIP_NORM, source)).div_(len(images))
         optimizer.step()
+
+    return run
+
+
+def noise() -> Callable[[], None]:
+    """Return a call that releases a vector of paper-cnn's length with noise."""
+    vector, source = torch.zeros_like(FlatParameters(network()).vector), SecureSource()
+
+    def run() -> None:
+        release(vector, CLIP_NORM, source)
 
     return run
 
@@ -172,6 +183,7 @@ def main() -> None:
         "plain": plain(*batch),
         "plain-32": plain(*batch, chunk=SMALL_CHUNK),
         "private-step": private_step(*batch),
+        "noise": noise(),
         "plain-step": plain(*batch, step=True),
         "step-loop": step_loop(*batch),
     }
@@ -200,7 +212,9 @@ def main() -> None:
             name: round(1000 * statistics.median(times), 1) for name, times in seconds.items()
         },
         "images_per_second": {
-            name: round(BATCH / statistics.median(times)) for name, times in seconds.items()
+            name: round(BATCH / statistics.median(times))
+            for name, times in seconds.items()
+            if name != "noise"
         },
         "step_over_plain_step_same_chunks": ratio("private-step", "plain-step"),
         "step_over_step_loop": ratio("private-step", "step-loop"),

@@ -170,7 +170,6 @@ def test_each_bit_of_the_words_has_one_task(sigma2: Fraction) -> None:
     negative, never = 1 << 63, ((1 << steps.word_bits) - 1) << width
     values, accepted = _proposed(
         4,
-        sigma2,
         steps,
         Given(*[first] * 4, offset, negative | offset, never | offset, negative | never),
     )
@@ -189,7 +188,7 @@ def test_a_word_on_the_edge_is_decided_exactly(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "accepts", lambda *given: asked.append(given[0]) or True)
     first = number << LOW_BITS | (int(steps.cuts[number]) - 1)
     for word in (edge - 3, edge, edge + 3):
-        _, accepted = _proposed(1, sigma2, steps, Given(first, word << steps.width_bits | offset))
+        _, accepted = _proposed(1, steps, Given(first, word << steps.width_bits | offset))
         assert accepted.tolist() == [word <= edge]
     assert asked == [edge]
 

@@ -75,7 +75,7 @@ def test_the_density_lies_under_the_stairs(sigma2: Fraction) -> None:
     width = 1 << steps.width_bits
 
     def density(x: int) -> mpmath.mpf:
-        """Return 2^word_bits s exp(-x^2 / 2 sigma^2)."""
+        """Return s exp(-x^2 / 2 sigma^2)."""
         power = mpmath.mpf(x) ** 2 * sigma2.denominator / (2 * sigma2.numerator)
         return mpmath.exp(-power) * steps.scale
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedlens.errors import ConfigError
 from fedlens.privacy.sources import RandomSource
-from fedlens.privacy.staircase import BINS, Staircase, staircase
+from fedlens.privacy.staircase import BINS, Staircase, floor_root, staircase
 
 LARGEST_STEP = 1 << 56  # of sigma; with it a proposal stays below 2^62
 LEAST_SIGMA2 = Fraction(1, 2**100)
@@ -52,7 +52,7 @@ def discrete_gaussian(
         raise ConfigError(f"{count} random values were asked for, expected a number from 0.")
     if sigma2 == 0:
         return np.zeros(count, dtype=np.int64)
-    step = _floor_root(sigma2) + 1
+    step = floor_root(sigma2) + 1
     if sigma2 < LEAST_SIGMA2 or step > LARGEST_STEP:
         raise ConfigError(
             "The discrete Gaussian was asked for with a sigma^2 that is neither 0 nor between 2^-100 "
@@ -62,16 +62,16 @@ def discrete_gaussian(
     drawn = np.empty(count, dtype=np.int64)
     for start in range(0, count, CHUNK):
         part = drawn[start : start + CHUNK]
-        part[:], accepted = _proposed(len(part), sigma2, steps, source)
+        part[:], accepted = _proposed(len(part), steps, source)
         missing = np.flatnonzero(~accepted)
         while len(missing):
-            part[missing], accepted = _proposed(len(missing), sigma2, steps, source)
+            part[missing], accepted = _proposed(len(missing), steps, source)
             missing = missing[~accepted]
     return drawn
 
 
 def _proposed(
-    count: int, sigma2: Fraction, steps: Staircase, source: RandomSource
+    count: int, steps: Staircase, source: RandomSource
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return ``count`` proposals, and which of them are accepted."""
     words = source.uniform64(2 * count)
@@ -85,7 +85,7 @@ def _proposed(
     # most lie below what is accepted anywhere in their bin
     accepted = word < steps.sure[bins]
     rest = np.flatnonzero(~accepted)
-    accepted[rest] = _accepted(size[rest], bins[rest], word[rest], sigma2, steps, source)
+    accepted[rest] = _accepted(size[rest], bins[rest], word[rest], steps, source)
 
     # 0 has one sign only, or it would come twice as often
     accepted &= ~(negative & (size == 0))
@@ -96,7 +96,6 @@ def _accepted(
     size: NDArray[np.int64],
     bins: NDArray[np.int64],
     words: NDArray[np.uint64],
-    sigma2: Fraction,
     steps: Staircase,
     source: RandomSource,
 ) -> NDArray[np.bool_]:
@@ -111,7 +110,7 @@ def _accepted(
     accepted = level < threshold - margin
     for place in np.flatnonzero(np.abs(level - threshold) <= margin):
         number = int(bins[place])
-        power = Fraction(int(size[place]) ** 2) / (2 * sigma2)
+        power = Fraction(int(size[place]) ** 2) / (2 * steps.sigma2)
         accepted[place] = number < BINS and accepts(
             int(words[place]), power, source, steps.ratio(number), steps.word_bits
         )
@@ -168,7 +167,7 @@ def discrete_gaussian_single(sigma2: Fraction | int, source: RandomSource) -> in
     sigma2 = _checked(sigma2)
     if sigma2 == 0:
         return 0
-    step = _floor_root(sigma2) + 1
+    step = floor_root(sigma2) + 1
     while True:
         drawn = _laplace(step, source)
         if _bernoulli_exp((abs(drawn) - sigma2 / step) ** 2 / (2 * sigma2), source):
@@ -218,7 +217,3 @@ def _checked(sigma2: Fraction | int) -> Fraction:
             f"sigma^2 of a discrete Gaussian is {sigma2!r}, expected an integer or a Fraction from 0."
         )
     return Fraction(sigma2)
-
-
-def _floor_root(sigma2: Fraction) -> int:
-    return math.isqrt(sigma2.numerator // sigma2.denominator)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 BIN_BITS = 12
 BINS = (1 << BIN_BITS) - 1  # one more number stands for no bin at all
-FINENESS = (
-    6  # 2^6 to 2^7 bins a standard deviation, where that is not less than a bin for each number
-)
+FINENESS = 6  # 2^6 to 2^7 bins a standard deviation, or a bin for each number where that is less
 LOW_BITS = 64 - BIN_BITS
 ROOM = 2.0**-39  # relative; above the error of a float64 exponential of up to -745, 2^-40.4
 
@@ -31,9 +29,9 @@ class Staircase:
     column is the bin, else its alias is. The bin ``BINS`` is none: the word is to be drawn again.
 
     Attributes:
+        sigma2: sigma^2.
+        rate: -1 / 2 sigma^2, the density's exponent over x^2, as a float.
         width_bits: a bin holds 2^width_bits numbers |x|.
-        word_bits: how many bits of a word decide whether x is accepted.
-        rate: -1 / 2 sigma^2, the density's exponent over x^2.
         scale: s; the density exp(-x^2 / 2 sigma^2) times s is at most the height of x's bin.
         heights: of the bins from 0, and what is left to 2^64: each is the number of words for its bin.
         cuts: uint64 (4096,), from 0 to 2^52.
@@ -42,15 +40,20 @@ class Staircase:
         sure: uint64 (4096,), at most 2^word_bits times density over height anywhere in the bin.
     """
 
-    width_bits: int
-    word_bits: int
+    sigma2: Fraction
     rate: float
+    width_bits: int
     scale: int
     heights: tuple[int, ...]
     cuts: NDArray[np.uint64]
     aliases: NDArray[np.int64]
     levels: NDArray[np.float64]
     sure: NDArray[np.uint64]
+
+    @property
+    def word_bits(self) -> int:
+        """How many bits of a word decide whether x is accepted: sign and place take the others."""
+        return 63 - self.width_bits
 
     def bins(self, words: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the bins of uniform words, uint64 (n,): int64 (n,)."""
@@ -65,19 +68,17 @@ class Staircase:
 
 @lru_cache(maxsize=16)
 def staircase(sigma2: Fraction) -> Staircase:
-    """Return the staircase of ``sigma2``, greater than 0 and below 2^114.
+    """Return the staircase of ``sigma2``, greater than 0 and below 2^112.
 
     Its bins reach to at least 31 sigma, beyond which lies less than e^-480 of the mass.
     """
-    sigma_bits = math.isqrt(sigma2.numerator // sigma2.denominator).bit_length() - 1
-    width_bits = max(0, sigma_bits - FINENESS)
-    word_bits = 63 - width_bits
+    width_bits = max(0, floor_root(sigma2).bit_length() - 1 - FINENESS)
     edges = np.arange(BINS + 1) * 2.0**width_bits
     rate = -float(1 / (2 * sigma2))
     density = np.exp(edges**2 * rate)
     scale = int((2.0**64 - 2.0**44) / density[:-1].sum())
     heights = [int(height) + 1 for height in (density[:-1] * float(scale) * (1 + ROOM)).tolist()]
-    levels = np.array([scale / height for height in heights] + [0.0]) * 2.0**word_bits
+    levels = np.array([scale / height for height in heights] + [0.0]) * 2.0 ** (63 - width_bits)
     heights.append((1 << 64) - sum(heights))
     cuts, aliases = alias_table(heights)
     least = np.append(density[1:], 0.0) * levels * (1 - 16 * ROOM)
@@ -89,7 +90,12 @@ def staircase(sigma2: Fraction) -> Staircase:
     )
     for array in arrays:
         array.setflags(write=False)  # they are kept for the next call
-    return Staircase(width_bits, word_bits, rate, scale, tuple(heights), *arrays)
+    return Staircase(sigma2, rate, width_bits, scale, tuple(heights), *arrays)
+
+
+def floor_root(number: Fraction) -> int:
+    """Return the whole part of the square root of ``number``, from 0."""
+    return math.isqrt(number.numerator // number.denominator)
 
 
 def alias_table(weights: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -163,7 +163,7 @@ class StreamedProduct:
 
     @property
     def memory(self) -> int:
-        """Bytes that an example takes while its gradient is written."""
+        """Bytes that an example takes at most while its gradient is written."""
         deltas = self._factors.deltas
         return self._factors.width * (deltas.shape[1] + deltas.shape[2]) * deltas.element_size()
 
