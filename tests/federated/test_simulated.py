@@ -28,6 +28,7 @@ ALGORITHMS = [
     ("fedadagrad", {"server_lr": 0.1, "beta1": 0.5, "tau": 1e-2}),
     ("fedadam", ADAPTIVE),
     ("fedyogi", ADAPTIVE),
+    ("fedyogi", {**ADAPTIVE, "mu": 0.4}),
     ("feddyn", {"alpha": 0.5}),
 ]
 DESCENTS = {

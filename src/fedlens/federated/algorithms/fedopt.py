@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedlens.federated.aggregation import MEAN, Aggregation
 from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update
-from fedlens.federated.algorithms.parameters import below_one, positive
+from fedlens.federated.algorithms.parameters import at_least_zero, below_one, positive
+from fedlens.training.loop import Correction
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,16 @@ class AdaptiveServer(Algorithm):
         m' = beta1 m + (1 - beta1) D,    x' = x + eta m' / (sqrt(v') + tau),
 
     with v' by each algorithm's own rule. As in the paper there is no bias correction, and v begins
-    at tau^2.
+    at tau^2. The paper leaves open how clients train: with ``mu`` they minimise FedProx's objective
+    f_k(w) + (mu / 2) ||w - x||^2, whose solution y_k = x - grad f_k(y_k) / mu stays so near x for a
+    large mu that D is nearly a step of gradient descent, however much they train.
 
     Attributes:
         server_lr: server learning rate eta, above 0.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1); FedAdagrad has none and ignores it.
         tau: adaptivity, above 0: the smaller, the more alike are the coordinates' steps.
+        mu: strength of the clients' proximal term, at least 0.
         aggregation: the rule in the place of the weighted mean.
 
     Raises:
@@ -38,6 +42,7 @@ class AdaptiveServer(Algorithm):
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
+    mu: float = 0.0
     aggregation: Aggregation = MEAN
 
     def __post_init__(self) -> None:
@@ -45,6 +50,7 @@ class AdaptiveServer(Algorithm):
         positive("tau", self.tau)
         below_one("beta1", self.beta1)
         below_one("beta2", self.beta2)
+        at_least_zero("mu", self.mu)
 
     def start(self, parameters: Tensor, federation: Federation) -> ServerState:
         """Return the initial state: m = 0 and v = tau^2."""
@@ -53,6 +59,10 @@ class AdaptiveServer(Algorithm):
             "second": torch.full_like(parameters, self.tau**2),
         }
         return ServerState(parameters.clone(), memory)
+
+    def prepare(self, start: Tensor, broadcast: Tensor, memory: Tensor) -> Correction | None:
+        """Return the proximal term, if there is one."""
+        return Correction(pull=self.mu) if self.mu else None
 
     @abstractmethod
     def second_moment(self, v: Tensor, square: Tensor) -> Tensor:
