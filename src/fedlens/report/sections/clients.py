@@ -8,6 +8,7 @@ from fedlens.report.content import ReportContent
 from fedlens.report.curves import Curve, clients_figure, curves_figure
 from fedlens.report.history import aligned, client_series, final, latest, series, steps
 from fedlens.report.page import Chart, Drawer, Item, Section, text_only
+from fedlens.report.runaway import first_runaway
 from fedlens.report.tables import (
     client_sizes,
     clients_table,
@@ -41,6 +42,7 @@ def clients_section(content: ReportContent, drawer: Drawer) -> Section | None:
         what_clients_hold(content) or exact_counts(content),
         _served(content),
         f"Updates that were left out of their round: {reasons}." if reasons else "",
+        _ran_away(content),
     )
     return Section("clients", "The clients", paragraphs, [row for row in rows if row])
 
@@ -58,6 +60,21 @@ def _served(content: ReportContent) -> str:
         f"The client that the {whose} serves worst is {worst[0]}, at {percent(worst[1], 1)}; "
         f"best served is {content.client_names[best]}, at {percent(float(accuracy[best]), 1)}"
         f"{first_seed(content)}."
+    )
+
+
+def _ran_away(content: ReportContent) -> str:
+    """Name the first client whose update was far longer than the others'; empty if none was."""
+    found = None if hides_clients(content) else first_runaway(content.seeds[0].history)
+    if found is None or found.client >= len(content.client_names):
+        return ""
+    times = "over 1,000" if found.times > 1000 else decimal(found.times, 0)
+    who = content.client_names[found.client]
+    return (
+        f"In round {found.round} the update of {who} was {times} times as long as the median of its "
+        "round: its training ran away, or it meant to do harm, and all clients receive what came of "
+        'it. federation.far_off = "clip" or "reject" keeps such an update from the others, and a lower '
+        f"learning rate keeps a client from running away{first_seed(content)}."
     )
 
 
