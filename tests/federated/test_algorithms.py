@@ -365,6 +365,7 @@ def test_unknown_parameters_and_kinds_are_named() -> None:
         ("fedavg", {"mu": 0.1}, "mu is not a parameter of fedavg"),
         ("fedprox", {"mu": "much"}, "expected a number"),
         ("fedprox", {"mu": -1.0}, "mu is -1.0"),
+        ("fedyogi", {"mu": -1.0}, "mu is -1.0"),
         ("scaffold", {"weighted": 1}, "expected true or false"),
         ("scaffold", {"control": "option-3"}, "option-3.*option-1, option-2"),
         ("scaffold", {"control": 3}, "control is 3, expected one of"),

@@ -49,6 +49,27 @@ def check_pull(local: LocalTraining, pull: float) -> None:
         )
 
 
+def check_stable_pull(local: LocalTraining, pull: float, name: str = "mu") -> None:
+    """Raise ``ConfigError`` where SGD would swing ever further about the point that it is pulled to.
+
+    With momentum rho that is from lr pull = 2 (1 + rho) on, whatever the loss is (the largest
+    curvature that heavy-ball descent bears: Polyak 1964). Adam and AdamW, whose steps do not grow
+    with the gradient, are not asked.
+
+    Args:
+        local: the settings of the clients' training.
+        pull: strength of the pull.
+        name: of the algorithm's parameter, for the sentence.
+    """
+    bound = 2 * (1 + local.momentum)
+    if local.optimizer == "sgd" and local.lr * pull >= bound:
+        raise ConfigError(
+            f"local.lr times federation.parameters.{name} is {local.lr * pull:g}, expected below "
+            f"{bound:g} (twice 1 + local.momentum): the clients would swing ever further about the "
+            "point that they are pulled to."
+        )
+
+
 @lru_cache(maxsize=4096)
 def _path_length(local: LocalTraining, steps: int, planned: int, pull: float) -> float:
     place = torch.zeros(1, dtype=torch.float64)

@@ -11,6 +11,7 @@ from fedlens.federated.aggregation import MEAN, Aggregation
 from fedlens.federated.algorithm import Algorithm, Federation, LocalWork, ServerState, Update
 from fedlens.federated.algorithms.parameters import positive
 from fedlens.training.loop import Correction
+from fedlens.training.path import check_stable_pull
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class FedDyn(Algorithm):
 
     def __post_init__(self) -> None:
         positive("alpha", self.alpha)
+
+    def check(self, federation: Federation) -> None:
+        """Refuse a pull about which the clients would swing ever further."""
+        check_stable_pull(federation.local, self.alpha, "alpha")
 
     def start(self, parameters: Tensor, federation: Federation) -> ServerState:
         """Return the initial state, with h = 0."""

@@ -12,6 +12,7 @@ from fedlens.federated.aggregation import MEAN, Aggregation
 from fedlens.federated.algorithm import Algorithm, Federation, ServerState, Update
 from fedlens.federated.algorithms.parameters import at_least_zero, below_one, positive
 from fedlens.training.loop import Correction
+from fedlens.training.path import check_stable_pull
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class AdaptiveServer(Algorithm):
         m' = beta1 m + (1 - beta1) D,    x' = x + eta m' / (sqrt(v') + tau),
 
     with v' by each algorithm's own rule. As in the paper there is no bias correction, and v begins
-    at tau^2. The paper leaves open how clients train: with ``mu`` they minimise FedProx's objective
-    f_k(w) + (mu / 2) ||w - x||^2, whose solution y_k = x - grad f_k(y_k) / mu stays so near x for a
-    large mu that D is nearly a step of gradient descent, however much they train.
+    at tau^2. The paper's algorithm 1 leaves open how clients train: with ``mu`` they minimise
+    FedProx's f_k(w) + (mu / 2) ||w - x||^2. Its solution y_k = x - grad f_k(y_k) / mu stays near x for
+    a large mu, however much they train; at a constant learning rate, though, it is reached up to the
+    noise of a client's last batches only.
 
     Attributes:
         server_lr: server learning rate eta, above 0.
@@ -51,6 +53,10 @@ class AdaptiveServer(Algorithm):
         below_one("beta1", self.beta1)
         below_one("beta2", self.beta2)
         at_least_zero("mu", self.mu)
+
+    def check(self, federation: Federation) -> None:
+        """Refuse a pull about which the clients would swing ever further."""
+        check_stable_pull(federation.local, self.mu)
 
     def start(self, parameters: Tensor, federation: Federation) -> ServerState:
         """Return the initial state: m = 0 and v = tau^2."""

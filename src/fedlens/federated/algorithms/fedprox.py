@@ -5,9 +5,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fedlens.federated.algorithm import Federation
 from fedlens.federated.algorithms.fedavg import FedAvg
 from fedlens.federated.algorithms.parameters import at_least_zero
 from fedlens.training.loop import Correction
+from fedlens.training.path import check_stable_pull
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class FedProx(FedAvg):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_zero("mu", self.mu)
+
+    def check(self, federation: Federation) -> None:
+        """Refuse a pull about which the clients would swing ever further."""
+        check_stable_pull(federation.local, self.mu)
 
     def prepare(self, start: Tensor, broadcast: Tensor, memory: Tensor) -> Correction | None:
         """Return the pull towards the parameters that the client received."""

@@ -21,7 +21,7 @@ from fedlens.federated.algorithm import (
 )
 from fedlens.federated.algorithms.parameters import at_least_zero, positive
 from fedlens.training.loop import Correction
-from fedlens.training.path import check_pull, path_length
+from fedlens.training.path import check_pull, check_stable_pull, path_length
 
 Control = Literal["mean-gradient", "option-1", "option-2"]
 
@@ -78,7 +78,8 @@ class Scaffold(Algorithm):
             )
 
     def check(self, federation: Federation) -> None:
-        """Refuse ``option-2`` where no gradient can be told from the way that a client went."""
+        """Refuse a pull that clients swing about, and ``option-2`` where the way tells no gradient."""
+        check_stable_pull(federation.local, self.mu)
         if self.control != "option-2":
             return
         check_pull(federation.local, self.mu)

@@ -17,7 +17,7 @@ from fedlens.report.tables import (
     left_out,
 )
 from fedlens.report.withheld import exact_counts, hides_clients, what_clients_hold
-from fedlens.report.wording import count, decimal, duration, percent, size
+from fedlens.report.wording import count, decimal, duration, percent, size, whole
 
 
 def clients_section(content: ReportContent, drawer: Drawer) -> Section | None:
@@ -65,16 +65,16 @@ def _served(content: ReportContent) -> str:
 
 def _ran_away(content: ReportContent) -> str:
     """Name the first client whose update was far longer than the others'; empty if none was."""
-    found = None if hides_clients(content) else first_runaway(content.seeds[0].history)
-    if found is None or found.client >= len(content.client_names):
+    names = content.client_names
+    found = None if hides_clients(content) else first_runaway(content.seeds[0].history, len(names))
+    if found is None:
         return ""
-    times = "over 1,000" if found.times > 1000 else decimal(found.times, 0)
-    who = content.client_names[found.client]
     return (
-        f"In round {found.round} the update of {who} was {times} times as long as the median of its "
-        "round: its training ran away, or it meant to do harm, and all clients receive what came of "
-        'it. federation.far_off = "clip" or "reject" keeps such an update from the others, and a lower '
-        f"learning rate keeps a client from running away{first_seed(content)}."
+        f"In round {found.round}{first_seed(content)} the update of {names[found.client]} moved the "
+        f"model {whole(round(found.times))} times as far as the median update of that round. Its "
+        "training may have run away, its images may be very unlike the others', or what it sent may "
+        'be wrong; a mean hands that on to all clients. federation.far_off = "clip" shortens such '
+        'updates, "reject" leaves them out, and a lower local.lr may prevent them.'
     )
 
 
