@@ -27,6 +27,7 @@ from fedlens.experiment.opened import load_run
 from fedlens.experiment.run import start_run
 from fedlens.experiment.study import Study, load_study, run_study, studies
 from fedlens.experiment.study.summary import cell_state, recommend, summarise
+from fedlens.report.runaway import Runaway
 from fedlens.report.study_content import CellResult, MissingCell, StudySummary
 from fedlens.report.study_page import manifest, table_csv, write_study_page
 from fedlens.report.study_tables import accuracy_table, drift_table, target_table
@@ -440,6 +441,27 @@ def test_averages_are_compared_on_the_seeds_that_have_one_for_all() -> None:
         hand_made(finals), lambda c: {"averaged": (0.1, 0.9) if c.seed == only[c.algorithm] else ()}
     )
     assert "averages over the rounds" not in advice(none)
+
+
+def test_where_accuracy_was_lost_the_client_that_ran_away_is_named() -> None:
+    summary = changed(
+        hand_made(
+            {"fedavg": [0.8, 0.8, 0.8], "scaffold": [0.1, 0.1, 0.7], "fedprox": [0.1, 0.8, 0.8]}
+        ),
+        lambda c: {
+            ("scaffold", 0): {"accuracy": (0.6, 0.1), "runaway": Runaway(7, 29, 30.0, 2.0)},
+            ("scaffold", 1): {"accuracy": (0.6, 0.1), "runaway": Runaway(5, 3, 2500.0, 1.0)},
+            ("scaffold", 2): {"accuracy": (0.7, 0.7), "runaway": Runaway(1, 4, 40.0, 2.0)},
+            ("fedprox", 0): {"accuracy": (0.29, 0.1), "runaway": Runaway(2, 1, 90.0, 2.0)},
+            ("fedavg", 0): {"accuracy": (0.8, 0.8)},
+        }.get((c.algorithm, c.seed), {}),
+    )
+    # the earliest of those that were lost; what fell by less than 20 points, or goes on, is not named
+    assert (
+        "median update of its round: SCAFFOLD (round 5, client 3: 2,500 times). federation.far_off "
+        "clips such updates, or leaves them out."
+    ) in advice(summary)
+    assert "far_off" not in advice(changed(summary, lambda c: {"runaway": None}))
 
 
 def test_an_algorithm_without_updates_at_its_end_is_named_and_marked() -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedlens.errors import ConfigError, FedlensError, RunError
 from fedlens.experiment.study import Study, load_study, run_study
 from fedlens.experiment.study.elsewhere import read_elsewhere
 from fedlens.experiment.study.summary import recommend, summarise
+from fedlens.report.runaway import Runaway
 from fedlens.report.study_page import MANIFEST, table_csv, write_study_page
 
 TINY = """
@@ -75,6 +77,32 @@ def test_two_halves_make_the_whole(done, tmp_path: Path) -> None:
     again = summarise(study, tmp_path / "none", read_elsewhere(study, [tmp_path / "third"]))
     assert table_csv(again) == whole
     assert (tmp_path / "third" / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
+
+
+def test_a_runaway_client_goes_through_the_manifest(done, tmp_path: Path) -> None:
+    study, folder = done
+    summary = summarise(study, folder)
+    assert all(cell.runaway is None for cell in summary.cells)  # of two clients none can
+    first = replace(summary.cells[0], runaway=Runaway(2, 1, 1.5e25, 0.75))
+    known = replace(summary, cells=(first, *summary.cells[1:]))
+    write_study_page(known, recommend(known), tmp_path)
+    found = read_elsewhere(study, [tmp_path]).cells
+    assert [cell.runaway for cell in found.values()] == [cell.runaway for cell in known.cells]
+
+
+def test_the_client_that_ran_away_is_read_from_the_record(tmp_path: Path) -> None:
+    path = tmp_path / "three.toml"
+    path.write_text(TINY.replace("clients = 2", "clients = 3"))
+    study = load_study(str(path))
+    cell = study.cells[0]
+    run_study([cell], tmp_path, jobs=1)
+    record = cell.folder(tmp_path) / "metrics.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    for client, length in zip(lines[1]["clients"], (1.0, 12.0, 0.5), strict=True):
+        client["update_norm"] = length
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = summarise(study, tmp_path).cells
+    assert found.runaway == Runaway(2, lines[1]["clients"][1]["client"], 12.0, 1.0)
 
 
 def test_the_command_runs_only_what_is_not_finished_elsewhere(done, tmp_path: Path) -> None:
@@ -144,6 +172,16 @@ def figure(key: str, value: Any) -> Callable[[str], str]:
         (figure("sent", [-1, 2]), RunError, "sent"),
         (figure("clients", ["<script>"]), RunError, "clients"),
         (figure("colour", 1), RunError, "colour"),
+        (
+            figure("runaway", {"round": 1, "client": 0, "length": 1, "median": 0}),
+            RunError,
+            "median",
+        ),
+        (
+            figure("runaway", {"round": 1, "client": -1, "length": 1, "median": 1}),
+            RunError,
+            "client",
+        ),
         (cell("seconds", -1), RunError, "seconds"),
     ],
 )

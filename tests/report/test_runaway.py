@@ -22,7 +22,7 @@ def test_the_first_round_with_an_outlier_counts_and_its_longest_update() -> None
     found = first_runaway(history, 5)
     assert found is not None
     assert (found.round, found.client, found.length, found.median) == (5, 2, 30.0, 2.0)
-    assert found.times == 15.0
+    assert found.times == 15.0 and found.times_in_words == "15"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,10 @@ def test_of_several_seeds_the_one_is_named(federated: ReportContent, tmp_path: P
     other = dataclasses.replace(federated.seeds[0], seed=43)
     both = dataclasses.replace(federated, seeds=[federated.seeds[0], other])
     page = report(with_runaway(both, 1e25), tmp_path)
-    assert f"In round 2, seed {federated.seeds[0].seed} the update of" in page
+    assert (
+        f"In round 2, seed {federated.seeds[0].seed} the update of client 2 moved the model over a"
+        in page
+    )
 
 
 def test_where_clients_are_hidden_none_is_named(private: ReportContent, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedlens.report.history import Line, listed, look, steps
+from fedlens.report.wording import whole
 
 FAR = 10.0  # medians; clients that differed only in what they held stayed below nine in our studies
 
@@ -30,6 +31,11 @@ class Runaway:
     def times(self) -> float:
         """How many medians long it was."""
         return self.length / self.median
+
+    @property
+    def times_in_words(self) -> str:
+        """The same as a whole number; of more than a million only that."""
+        return "over a million" if self.times > 1e6 else whole(round(self.times))
 
 
 def first_runaway(history: Sequence[Line], clients: int) -> Runaway | None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from fedlens.report.history import Spread, spread
+from fedlens.report.runaway import Runaway
 
 TARGETS = (0.80, 0.85, 0.88)  # accuracies that the rounds and bytes are counted to
+LOST = 0.2  # below the best round: more than rounds swing by where training goes on
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class CellResult:
             ``releases``); empty without privacy.
         averaged: (R,) accuracy of the average of the rounds' models; empty where they were not
             averaged.
+        runaway: the first update that was far longer than the others of its round; None if none
+            was, or if lengths are not known.
     """
 
     partition: str
@@ -49,6 +53,7 @@ class CellResult:
     environment: Mapping[str, Any] = field(default_factory=dict)
     privacy: Mapping[str, Any] = field(default_factory=dict)
     averaged: tuple[float, ...] = ()
+    runaway: Runaway | None = None
 
     @property
     def rounds(self) -> int:
@@ -108,6 +113,11 @@ class CellResult:
         """Last round in which a client's update could be used, where none could after it."""
         last = max((n for n, c in enumerate(self.cosines, start=1) if not math.isnan(c)), default=0)
         return last if 0 < last < self.rounds else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended 20 points or more below its best round."""
+        return self.best - self.final >= LOST
 
     def reached(self, target: float) -> int | None:
         """Return the first round with at least ``target`` accuracy, or None."""

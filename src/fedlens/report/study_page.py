@@ -4,6 +4,7 @@ import csv
 import io
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def manifest(summary: StudySummary) -> dict[str, Any]:
                     "cosines": cell.cosines,
                     "privacy": dict(cell.privacy) or None,
                     "averaged": cell.averaged,
+                    "runaway": None if cell.runaway is None else asdict(cell.runaway),
                 },
             }
             for cell in summary.cells

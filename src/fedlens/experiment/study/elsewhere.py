@@ -13,6 +13,7 @@ from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import parse_config
 from fedlens.experiment.study.grid import Cell, Study
 from fedlens.files import read_bytes
+from fedlens.report.runaway import Runaway
 from fedlens.report.study_content import CellResult
 from fedlens.report.study_page import MANIFEST
 
@@ -32,6 +33,17 @@ class _Spent(BaseModel):
     releases: Annotated[int, Field(ge=0)]
 
 
+class _Runaway(BaseModel):
+    """An update that was far longer than the others of its round."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    round: Annotated[int, Field(ge=1)]
+    client: Annotated[int, Field(ge=0)]
+    length: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    median: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class _Figures(BaseModel):
     """The figures of a cell; None stands for one that was not measured."""
 
@@ -45,6 +57,7 @@ class _Figures(BaseModel):
     cosines: list[Annotated[float, Field(ge=-1.001, le=1.001)] | None]
     privacy: _Spent | None = None
     averaged: list[Share | None] = []
+    runaway: _Runaway | None = None
 
 
 class _Entry(BaseModel):
@@ -160,6 +173,7 @@ def _result(cell: Cell, entry: _Entry, classes: int, path: Path) -> CellResult:
         environment={"commit": entry.commit, **entry.machine},
         privacy={} if figures.privacy is None else figures.privacy.model_dump(),
         averaged=_known(figures.averaged),
+        runaway=None if figures.runaway is None else Runaway(**figures.runaway.model_dump()),
     )
 
 

@@ -89,6 +89,7 @@ def _sentences(summary: StudySummary, partition: str) -> list[str]:
     sentences += [
         _averages(compared, titles),
         _stopped(compared, titles),
+        _ran_away(compared, titles),
         _left_aside(groups, compared, titles),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -187,6 +188,26 @@ def _stopped(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
         some = f" on {len(group.stopped)} of {seeds} seeds" if seeds > 1 else ""
         words.append(f"{titles[group.algorithm]} after round {min(group.stopped)}{some}")
     return f"No client's update could be used for {listing(words)}." if words else ""
+
+
+def _ran_away(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
+    """Name the client whose update was far ahead, for algorithms that lost what they had learned."""
+    words = []
+    for group in compared:
+        far = [c.runaway for c in group.cells if c.lost and c.runaway is not None]
+        if far:
+            first = min(far, key=lambda found: found.round)
+            words.append(
+                f"{titles[group.algorithm]} (round {first.round}, client {first.client}: "
+                f"{first.times_in_words} times)"
+            )
+    if not words:
+        return ""
+    return (
+        "Where accuracy was lost a single client's update had moved the model many times as far as the "
+        f"median update of its round: {listing(words)}. federation.far_off clips such updates, "
+        "or leaves them out."
+    )
 
 
 def _averages(compared: Sequence[Group], titles: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from fedlens.experiment.study.elsewhere import Elsewhere
 from fedlens.experiment.study.grid import Cell, Study
 from fedlens.experiment.study.recommendation import recommend
 from fedlens.report.history import listed, look, number, series
+from fedlens.report.runaway import first_runaway
 from fedlens.report.study_content import CellResult, MissingCell, StudySummary
 
 __all__ = ["FINISHED", "cell_state", "recommend", "summarise"]
@@ -112,6 +113,7 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
         raise RunError(
             f"{run.path / 'metrics.jsonl'} is damaged, expected bytes and F1 in every line."
         )
+    federation = cell.config.federation.clients or _clients_seen(run)
     return CellResult(
         partition=cell.partition,
         algorithm=cell.algorithm,
@@ -120,7 +122,7 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
         sent=tuple(accumulate(int(count) for count in down + up)),
         f1=tuple(number(scores[place]) for place in classes),
         clients=tuple(value for value in served if not math.isnan(value)),
-        federation=cell.config.federation.clients or _clients_seen(run),
+        federation=federation,
         cosines=tuple(series(run.history, "drift", "mean_cosine").tolist()),
         seconds=float(series(run.history, "seconds").sum()),
         folder=str(cell.folder(Path())),
@@ -128,6 +130,7 @@ def _result(cell: Cell, run: Run, classes: Sequence[int]) -> CellResult:
         environment=run.environment,
         privacy=(run.result or {}).get("privacy") or {},
         averaged=_averaged(run),
+        runaway=first_runaway(run.history, federation),
     )
 
 

@@ -17,7 +17,7 @@ from fedlens.report.tables import (
     left_out,
 )
 from fedlens.report.withheld import exact_counts, hides_clients, what_clients_hold
-from fedlens.report.wording import count, decimal, duration, percent, size, whole
+from fedlens.report.wording import count, decimal, duration, percent, size
 
 
 def clients_section(content: ReportContent, drawer: Drawer) -> Section | None:
@@ -71,7 +71,7 @@ def _ran_away(content: ReportContent) -> str:
         return ""
     return (
         f"In round {found.round}{first_seed(content)} the update of {names[found.client]} moved the "
-        f"model {whole(round(found.times))} times as far as the median update of that round. Its "
+        f"model {found.times_in_words} times as far as the median update of that round. Its "
         "training may have run away, its images may be very unlike the others', or what it sent may "
         'be wrong; a mean hands that on to all clients. federation.far_off = "clip" shortens such '
         'updates, "reject" leaves them out, and a lower local.lr may prevent them.'
