@@ -99,7 +99,7 @@ def test_of_several_seeds_the_one_is_named(federated: ReportContent, tmp_path: P
     both = dataclasses.replace(federated, seeds=[federated.seeds[0], other])
     page = report(with_runaway(both, 1e25), tmp_path)
     assert (
-        f"In round 2, seed {federated.seeds[0].seed} the update of client 2 moved the model over a"
+        f"In round 2, seed {federated.seeds[0].seed}, the update of client 2 moved the model over a"
         in page
     )
 

@@ -69,8 +69,9 @@ def _ran_away(content: ReportContent) -> str:
     found = None if hides_clients(content) else first_runaway(content.seeds[0].history, len(names))
     if found is None:
         return ""
+    seed = f"{first_seed(content)}," if first_seed(content) else ""
     return (
-        f"In round {found.round}{first_seed(content)} the update of {names[found.client]} moved the "
+        f"In round {found.round}{seed} the update of {names[found.client]} moved the "
         f"model {found.times_in_words} times as far as the median update of that round. Its "
         "training may have run away, its images may be very unlike the others', or what it sent may "
         'be wrong; a mean hands that on to all clients. federation.far_off = "clip" shortens such '
