@@ -105,6 +105,30 @@ def test_the_client_that_ran_away_is_read_from_the_record(tmp_path: Path) -> Non
     assert found.runaway == Runaway(2, lines[1]["clients"][1]["client"], 12.0, 1.0)
 
 
+def test_clients_that_never_came_count_where_the_federation_is_not_of_a_stated_size(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "sampled.toml"
+    lists = ", ".join(f'c{digit} = ["{digit}"]' for digit in range(10))
+    by_lists = f'{{ scheme = "class-lists", class_lists = {{ {lists} }} }}'
+    sampled = TINY.replace("clients = 2", "cohort = 3")
+    path.write_text(sampled.replace('{ scheme = "iid" }', by_lists))
+    study = load_study(str(path))
+    cell = study.cells[0]
+    run_study([cell], tmp_path, jobs=1)
+    record = cell.folder(tmp_path) / "metrics.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    lines[0]["cohort"], lines[1]["cohort"] = [4, 0, 8], [8, 4, 5]
+    for line in lines:
+        for client, who, length in zip(line["clients"], line["cohort"], (1, 1, 1), strict=True):
+            client.update(client=who, update_norm=length)
+    lines[1]["clients"][0]["update_norm"] = 12.0  # that of client 8, of four that were seen
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = summarise(study, tmp_path).cells
+    assert found.federation == 9
+    assert found.runaway == Runaway(2, 8, 12.0, 1.0)
+
+
 def test_the_command_runs_only_what_is_not_finished_elsewhere(done, tmp_path: Path) -> None:
     _, folder = done
     content = json.loads((folder / MANIFEST).read_text())

@@ -19,6 +19,7 @@ from fedlens.report.history import (
     final,
     latest,
     look,
+    number,
     spread,
 )
 from fedlens.report.wording import (
@@ -36,6 +37,16 @@ from fedlens.report.wording import (
 
 def plain(text: str) -> str:
     return text.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), math.inf, math.nan, True, "1", None, [1]],
+    ids=lambda value: repr(value)[:5],
+)
+def test_what_is_no_finite_number_in_a_record_counts_as_missing(value: Any) -> None:
+    assert math.isnan(number(value))
+    assert math.isnan(look({"a": {"b": value}}, "a", "b"))
 
 
 def row(content: ReportContent, name: str) -> list[str]:

@@ -94,6 +94,34 @@ def test_the_report_names_the_client_and_what_to_do(
     assert 'federation.far_off = "clip"' in page
 
 
+def with_settings(content: ReportContent, **federation: object) -> ReportContent:
+    settings = {**content.configuration["federation"], **federation}
+    configuration = {**content.configuration, "federation": settings}
+    return dataclasses.replace(content, configuration=configuration)
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice", "left_out"),
+    [
+        ({"far_off": "clip", "far_off_factor": 12.0}, "far_off_factor = 12 medians", '"clip"'),
+        ({"far_off": "reject", "far_off_factor": 40}, "far_off_factor = 40 medians", '"clip"'),
+        ({"algorithm": "scaffold"}, "mu = 0.1 in federation.parameters", '"clip"'),
+        ({"algorithm": "scaffold", "cohort": 3}, 'federation.far_off = "clip"', "mu = 0.1"),
+    ],
+)
+def test_the_advice_is_one_that_is_not_followed_yet(
+    federated: ReportContent,
+    tmp_path: Path,
+    settings: dict[str, object],
+    advice: str,
+    left_out: str,
+) -> None:
+    page = report(with_settings(with_runaway(federated, 33.2), **settings), tmp_path)
+    said = page[page.index("times as far as") :][:600]
+    assert advice in said
+    assert left_out not in said
+
+
 def test_of_several_seeds_the_one_is_named(federated: ReportContent, tmp_path: Path) -> None:
     other = dataclasses.replace(federated.seeds[0], seed=43)
     both = dataclasses.replace(federated, seeds=[federated.seeds[0], other])

@@ -33,7 +33,11 @@ def number(value: Any) -> float:
     """Return ``value`` as a finite float, or NaN where it is anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return math.nan
-    return float(value) if math.isfinite(value) else math.nan
+    try:
+        found = float(value)
+    except OverflowError:  # an integer past 1e308, from a damaged record
+        return math.nan
+    return found if math.isfinite(found) else math.nan
 
 
 def look(line: Any, *path: str) -> float:

@@ -140,8 +140,12 @@ def _averaged(run: Run) -> tuple[float, ...]:
 
 
 def _clients_seen(run: Run) -> int:
-    """Return how many clients ever took part, where the configuration does not say."""
-    return len({client for line in run.history for client in listed(line, "cohort")})
+    """Return how many clients there are at least, where the configuration does not say.
+
+    They are numbered from 0, so that the highest of those that took part tells more than their count.
+    """
+    seen = [number(client) for line in run.history for client in listed(line, "cohort")]
+    return max((int(client) + 1 for client in seen if not math.isnan(client)), default=0)
 
 
 def _class_order(names: Sequence[str], front: Sequence[str]) -> list[int]:
