@@ -451,6 +451,48 @@ def test_validation_targets_that_are_not_classes_are_refused() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("targets", "measured"),
+    [
+        (torch.rand(6), torch.arange(6) % 2),
+        (torch.arange(6) % 2, torch.ones(6, 2, dtype=torch.uint8)),
+        (torch.ones(6, 2, dtype=torch.uint8), torch.arange(6) % 2),
+    ],
+    ids=["a regression", "classes by rows", "rows by classes"],
+)
+def test_clients_that_are_not_measured_as_they_train_are_refused(
+    targets: torch.Tensor, measured: torch.Tensor
+) -> None:
+    with pytest.raises(ConfigError, match=r"The targets of client 1 .* leave validation out"):
+        federate(
+            nn.Linear(2, 2),
+            [Client(torch.rand(6, 2), measured), Client(torch.rand(6, 2), targets)],
+            algorithm=FedAvg(),
+            rounds=1,
+            local=LocalTraining(),
+            loss=lambda outputs, _: outputs.sum(1),
+            validation=Client(torch.rand(6, 2), measured),
+        )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_batch_of_one_under_batch_norm_is_one_sentence(workers: int) -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    clients = [Client(torch.rand(size, 2), torch.arange(size) % 2) for size in (8, 9)]
+    with (
+        pytest.warns(UserWarning, match="BatchNorm"),
+        pytest.raises(ConfigError, match=r"a single example: local\.batch_size is 4"),
+    ):
+        federate(
+            network,
+            clients,
+            algorithm=FedAvg(),
+            rounds=1,
+            workers=workers,
+            local=LocalTraining(batch_size=4),
+        )
+
+
 def test_one_output_column_is_not_a_choice_of_class() -> None:
     def binary(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return nn.functional.softplus(outputs[:, 0] * (1 - 2 * targets))

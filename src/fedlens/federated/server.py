@@ -119,7 +119,7 @@ def federate(
         FedlensError: a round got too few updates again and again.
     """
     _check(clients, rounds, local, workers, seed, averaging)
-    held_out = None if validation is None else _held_out(validation)
+    held_out = None if validation is None else _held_out(validation, clients)
     largest_cohort = cohort_size(cohort, len(clients))
     check_minimum_cohort(minimum_cohort, largest_cohort)
     if has_batch_norm(model):
@@ -226,7 +226,7 @@ def _check(
         )
 
 
-def _held_out(validation: Split | Client) -> Client:
+def _held_out(validation: Split | Client, clients: Sequence[Client]) -> Client:
     held_out = as_client(validation)
     if held_out.targets.is_floating_point() or held_out.targets.dim() > 2:
         raise ConfigError(
@@ -234,6 +234,16 @@ def _held_out(validation: Split | Client) -> Client:
             f"{tuple(held_out.targets.shape)}, expected class numbers (N,) or label rows (N, L); "
             "leave validation out for other problems."
         )
+    dims = held_out.targets.dim()
+    for number, client in enumerate(clients):  # each is measured by its own mix of classes
+        targets = client.targets
+        if targets.dim() != dims or (dims == 1 and targets.is_floating_point()):
+            expected = "class numbers (N,)" if dims == 1 else "label rows (N, L)"
+            raise ConfigError(
+                f"The targets of client {number} are {targets.dtype} of shape {tuple(targets.shape)}, "
+                f"expected {expected} as the validation targets are; leave validation out for other "
+                "problems."
+            )
     return held_out
 
 

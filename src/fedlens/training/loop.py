@@ -233,14 +233,24 @@ def forward(
     """Return the outputs and the loss of each example, in the precision that is set.
 
     Raises:
-        ConfigError: the loss does not return one value per example.
+        ConfigError: the loss does not return one value per example, or a single example is all that
+            a layer has to take statistics of.
     """
-    if settings.precision == "bfloat16":
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+    try:
+        if settings.precision == "bfloat16":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                outputs = model(inputs)
+            outputs = outputs.to(torch.float32)
+        else:
             outputs = model(inputs)
-        outputs = outputs.to(torch.float32)
-    else:
-        outputs = model(inputs)
+    except ValueError as error:  # PyTorch's own sentence does not say what to do about it
+        if len(inputs) != 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "A layer of the network, such as BatchNorm, takes statistics of its batch, and one batch "
+            f"has a single example: local.batch_size is {settings.batch_size or 'full'}; choose one "
+            "that leaves no remainder of one at any client, or use GroupNorm."
+        ) from error
     losses = loss(outputs, targets)
     if losses.shape != (len(inputs),):
         raise ConfigError(
