@@ -15,7 +15,7 @@ from fedlens.report.html import FIGURES, template
 from fedlens.report.page import Drawer, Item, Section, text_only
 from fedlens.report.privacy_study import privacy_sections
 from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
-from fedlens.report.study_figures import StudyCurve, study_figure
+from fedlens.report.study_figures import StudyCurve, foot, study_figure
 from fedlens.report.study_tables import (
     accuracy_table,
     class_table,
@@ -166,7 +166,8 @@ def _accuracy(summary: StudySummary) -> Section:
 
 
 def _curves(summary: StudySummary, drawer: Drawer) -> Section:
-    places = {algorithm: place for place, algorithm in enumerate(summary.algorithms)}
+    begun = {cell.algorithm for cell in summary.cells}
+    places = {name: place for place, name in enumerate(n for n in summary.algorithms if n in begun)}
     charts: list[Item] = []
     for partition, title in summary.begun_partitions().items():
         groups = summary.groups(partition)
@@ -178,6 +179,8 @@ def _curves(summary: StudySummary, drawer: Drawer) -> Section:
         ]
         seeds = {len(group.seeds) for group in groups}
         mean = "" if seeds == {1} else " Lines are means over the finished seeds."
+        low = foot(curves)
+        cut = "" if low is None else f" What lies below {percent(low, 0)} is not drawn."
         ends = "; ".join(
             f"{summary.algorithms[group.algorithm]} "
             f"{with_spread(group.over_seeds(lambda cell: cell.final), percent)}"
@@ -187,7 +190,7 @@ def _curves(summary: StudySummary, drawer: Drawer) -> Section:
             f"accuracy-{partition}",
             study_figure(curves, axis=f"{shown(title)}: accuracy (%)"),
             f"{title}: accuracy on the {summary.measured_on} after each round; beside each name, the "
-            f"last value.{mean} The axis does not start at zero.",
+            f"last value.{mean} The axis does not start at zero.{cut}",
             f"{title}: accuracy by round. At the end: {ends}.",
         )
         charts.append(chart)
