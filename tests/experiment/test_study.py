@@ -458,10 +458,18 @@ def test_where_accuracy_was_lost_the_client_that_ran_away_is_named() -> None:
     )
     # the earliest of those that were lost; what fell by less than 20 points, or goes on, is not named
     assert (
-        "median update of its round: SCAFFOLD (round 5, client 3: 2,500 times). federation.far_off "
-        "clips such updates, or leaves them out."
+        "median update of its round: SCAFFOLD (round 5, client 3: 2,500 times). federation.far_off = "
+        '"clip" shortens such updates, "reject" leaves them out, and a lower local.lr may prevent them.'
     ) in advice(summary)
     assert "far_off" not in advice(changed(summary, lambda c: {"runaway": None}))
+    # where all take part, SCAFFOLD's own advice: clipping only delays it
+    known = {"federation": {"algorithm": "scaffold", "cohort": "all"}}
+    said = advice(
+        changed(summary, lambda c: {"config": known if c.algorithm == "scaffold" else {}})
+    )
+    assert "client 3: 2,500 times). Under SCAFFOLD with all clients in every round" in said
+    assert "a pull (mu = 0.1) in federation.parameters" in said
+    assert "far_off" not in said
 
 
 def test_an_algorithm_without_updates_at_its_end_is_named_and_marked() -> None:

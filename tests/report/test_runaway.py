@@ -105,7 +105,12 @@ def with_settings(content: ReportContent, **federation: object) -> ReportContent
     [
         ({"far_off": "clip", "far_off_factor": 12.0}, "far_off_factor = 12 medians", '"clip"'),
         ({"far_off": "reject", "far_off_factor": 40}, "far_off_factor = 40 medians", '"clip"'),
-        ({"algorithm": "scaffold"}, "mu = 0.1 in federation.parameters", '"clip"'),
+        ({"algorithm": "scaffold"}, "a pull (mu = 0.1) in federation.parameters", '"clip"'),
+        (
+            {"algorithm": "scaffold", "parameters": {"mu": 0.1}},
+            "a stronger pull than mu = 0.1 in federation.parameters",
+            '"clip"',
+        ),
         ({"algorithm": "scaffold", "cohort": 3}, 'federation.far_off = "clip"', "mu = 0.1"),
     ],
 )

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedlens.report.history import Line, listed, look, steps
 from fedlens.report.wording import whole
@@ -57,3 +58,30 @@ def first_runaway(history: Sequence[Line], clients: int) -> Runaway | None:
         if median > 0 and length >= FAR * median:
             return Runaway(number, client, length, median)
     return None
+
+
+def remedy(federation: Mapping[str, Any]) -> str:
+    """Say what may be set against far updates, given what is set already.
+
+    Under SCAFFOLD the update of a client that takes part in every round returns as the correction of
+    its next one: there clipping only delays what a pull prevents (docs/results/README.md).
+
+    Args:
+        federation: that section of the run's configuration.
+    """
+    if federation.get("far_off", "keep") != "keep":
+        return (
+            f"federation.far_off_factor = {federation.get('far_off_factor', 3.0):g} medians let it "
+            "pass; a smaller one does not, and a lower local.lr may prevent such updates."
+        )
+    if federation.get("algorithm") == "scaffold" and federation.get("cohort", "all") == "all":
+        mu = federation.get("parameters", {}).get("mu", 0.0)
+        pull = f"a stronger pull than mu = {mu:g}" if mu else "a pull (mu = 0.1)"
+        return (
+            "Under SCAFFOLD with all clients in every round clipping only delays the loss; "
+            f"{pull} in federation.parameters, or a lower local.lr, may prevent it."
+        )
+    return (
+        'federation.far_off = "clip" shortens such updates, "reject" leaves them out, and a lower '
+        "local.lr may prevent them."
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedlens.report.privacy_study import privacy_advice
+from fedlens.report.runaway import remedy
 from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
 from fedlens.report.wording import count, decimal, listing, percent, points, with_spread
 
@@ -192,21 +193,21 @@ def _stopped(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
 
 def _ran_away(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name the client whose update was far ahead, for algorithms that lost what they had learned."""
-    words = []
+    words, remedies = [], []
     for group in compared:
-        far = [c.runaway for c in group.cells if c.lost and c.runaway is not None]
+        far = [(c.runaway, c) for c in group.cells if c.lost and c.runaway is not None]
         if far:
-            first = min(far, key=lambda found: found.round)
+            found, cell = min(far, key=lambda pair: pair[0].round)
             words.append(
-                f"{titles[group.algorithm]} (round {first.round}, client {first.client}: "
-                f"{first.times_in_words} times)"
+                f"{titles[group.algorithm]} (round {found.round}, client {found.client}: "
+                f"{found.times_in_words} times)"
             )
+            remedies.append(remedy(cell.config.get("federation", {})))
     if not words:
         return ""
     return (
         "Where accuracy was lost a single client's update had moved the model many times as far as the "
-        f"median update of its round: {listing(words)}. federation.far_off clips such updates, "
-        "or leaves them out."
+        f"median update of its round: {listing(words)}. {' '.join(dict.fromkeys(remedies))}"
     )
 
 

@@ -8,7 +8,7 @@ from fedlens.report.content import ReportContent
 from fedlens.report.curves import Curve, clients_figure, curves_figure
 from fedlens.report.history import aligned, client_series, final, latest, series, steps
 from fedlens.report.page import Chart, Drawer, Item, Section, text_only
-from fedlens.report.runaway import first_runaway
+from fedlens.report.runaway import first_runaway, remedy
 from fedlens.report.tables import (
     client_sizes,
     clients_table,
@@ -70,34 +70,12 @@ def _ran_away(content: ReportContent) -> str:
     if found is None:
         return ""
     seed = f"{first_seed(content)}," if first_seed(content) else ""
+    advice = remedy(content.configuration.get("federation", {}))
     return (
         f"In round {found.round}{seed} the update of {names[found.client]} moved the "
         f"model {found.times_in_words} times as far as the median update of that round. Its "
         "training may have run away, its images may be very unlike the others', or what it sent may "
-        f"be wrong; a mean hands that on to all clients. {_remedy(content)}"
-    )
-
-
-def _remedy(content: ReportContent) -> str:
-    """Say what may be set against far updates, given what is set already.
-
-    Under SCAFFOLD the update of a client that takes part in every round returns as the correction of
-    its next one: there clipping only delays what a pull prevents (docs/results/README.md).
-    """
-    settings = content.configuration.get("federation", {})
-    if settings.get("far_off", "keep") != "keep":
-        return (
-            f"federation.far_off_factor = {settings.get('far_off_factor', 3.0):g} medians let it "
-            "pass; a smaller one does not, and a lower local.lr may prevent such updates."
-        )
-    if settings.get("algorithm") == "scaffold" and settings.get("cohort", "all") == "all":
-        return (
-            "A pull towards the shared model (mu = 0.1 in federation.parameters) or a lower local.lr "
-            "may prevent it; where all clients take part, clipping its updates only delays it."
-        )
-    return (
-        'federation.far_off = "clip" shortens such updates, "reject" leaves them out, and a lower '
-        "local.lr may prevent them."
+        f"be wrong; a mean hands that on to all clients. {advice}"
     )
 
 
