@@ -235,6 +235,7 @@ def test_all_of_it_works_without_script(enter, console: Console):
     page.click("text=Keep my label and reveal")
     page.select_option("#method", "gradient")
     page.click("text=Show >> nth=0")
+    page.wait_for_selector(f"{FIRST_MAP}[src*='method=gradient']")
     assert page.locator("#method").input_value() == "gradient"
     predicted = console.store.queue.get(number).predicted
     other = (predicted + 1) % 10
@@ -242,11 +243,12 @@ def test_all_of_it_works_without_script(enter, console: Console):
     page.check(f'#decision input[name="label"][value="{other}"]')
     page.check('input[name="reason"][value="wrong-class"]')
     page.click("text=Record the decision")
-    assert page.is_visible(f"text=Case {number} overridden")
+    page.wait_for_selector(f"text=Case {number} overridden")
     record = console.store.trail.record(console.store.queue.get(number).decision)
     assert record.content["label"] == other
     assert record.content["displayed"]["maps"][0]["method"] == "gradient"
     page.click("text=Undo >> nth=0")
+    page.wait_for_selector("#decision")
     assert number_of(page) == number
 
 
