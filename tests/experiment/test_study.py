@@ -114,6 +114,8 @@ def bytes_of(cells, folder: Path) -> dict[str, bytes]:
         ("seeds = [0, 1]", 'seeds = [0, 1]\nleave_out = ["*"]', ["leave_out", "every cell"]),
         ("[base.model]", "[base]\nrepeats = 4\n[base.model]", ["base.repeats", "`seeds`"]),
         ('{ scheme = "iid" }', '"iid"', ["partitions.iid.set.partition", "a table of settings"]),
+        ('["8"]', '["8", "8"]', ["front_classes", "'8' twice"]),
+        ('["8"]', '["8", "10"]', ["front_classes", "no class '10'", "digits", "0, 1, 2"]),
     ],
 )
 def test_a_study_that_cannot_be_is_one_sentence(
@@ -125,6 +127,11 @@ def test_a_study_that_cannot_be_is_one_sentence(
     for word in ["tiny.toml", *words]:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_classes_of_an_image_set_of_ones_own_are_not_known_yet(tmp_path: Path) -> None:
+    text = TINY.replace('["8"]', '["melanoma"]').replace('name = "digits"', 'path = "skin.npz"')
+    assert small(tmp_path, text).file.front_classes == ["melanoma"]
 
 
 def test_an_unknown_study_is_answered_with_a_hint(tmp_path: Path) -> None:

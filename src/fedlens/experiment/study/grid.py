@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from fedlens.data.catalogue import DATASETS
 from fedlens.errors import ConfigError, RunError
 from fedlens.experiment.config import Config, merged, parse_config
 from fedlens.experiment.quick import quick_values
@@ -217,6 +218,7 @@ def load_study(name: str, *, quick: bool = False) -> Study:
             f"{path}: the cells of a study share one image set, but this one names "
             f"{', '.join(sorted(str(name or place) for name, place in sets))}."
         )
+    _check_front(file, cells, path)
     return Study(path.stem, file, sorted(cells, key=lambda cell: _rank(cell, file.first)), quick)
 
 
@@ -239,6 +241,20 @@ def _check_settings(file: StudyFile, path: Path) -> None:
             if is_table and not isinstance(value, dict):
                 raise ConfigError(
                     f"{path}, {where}.{key} is {value!r}, expected a table of settings."
+                )
+
+
+def _check_front(file: StudyFile, cells: Sequence[Cell], path: Path) -> None:
+    """Refuse classes to be shown first that a known image set does not have."""
+    known = [DATASETS.get(cell.config.dataset.name or "") for cell in cells]
+    for place, name in enumerate(file.front_classes):
+        if name in file.front_classes[:place]:
+            raise ConfigError(f"{path}, front_classes: names {name!r} twice.")
+        for images in known:
+            if images is not None and name not in images.class_names:
+                raise ConfigError(
+                    f"{path}, front_classes: there is no class {name!r} in {images.name}; they are "
+                    f"{', '.join(images.class_names)}.{did_you_mean(name, images.class_names)}"
                 )
 
 
