@@ -450,6 +450,21 @@ def test_averages_are_compared_on_the_seeds_that_have_one_for_all() -> None:
     assert "averages over the rounds" not in advice(none)
 
 
+def test_what_went_wrong_is_told_also_of_algorithms_with_fewer_seeds() -> None:
+    """FedAvg and FedProx have three seeds; SCAFFOLD was lost on its one, Mean stopped on its."""
+    finals = {"fedavg": [0.8] * 3, "fedprox": [0.79] * 3, "scaffold": [0.1], "mean": [0.1]}
+    summary = changed(
+        hand_made(finals),
+        lambda c: {
+            "scaffold": {"accuracy": (0.6, 0.1), "runaway": Runaway(7, 29, 30.0, 2.0)},
+            "mean": {"cosines": (0.9, math.nan)},
+        }.get(c.algorithm, {}),
+    )
+    assert "SCAFFOLD (round 7, client 29: 15 times)" in advice(summary)
+    assert "No client's update could be used for Mean after round 1." in advice(summary)
+    assert "have been left out of the comparison" in advice(summary)
+
+
 def test_where_accuracy_was_lost_the_client_that_ran_away_is_named() -> None:
     summary = changed(
         hand_made(

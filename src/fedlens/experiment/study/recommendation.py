@@ -87,10 +87,11 @@ def _sentences(summary: StudySummary, partition: str) -> list[str]:
         sentences.append(_worst_of(best))
     else:
         sentences += [_cost(best, base, titles), _worst_beside(best, base, titles)]
+    # what went wrong is told of all, also of those with too few seeds to be compared
     sentences += [
         _averages(compared, titles),
-        _stopped(compared, titles),
-        _ran_away(compared, titles),
+        _stopped(groups, titles),
+        _ran_away(groups, titles),
         _left_aside(groups, compared, titles),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -181,20 +182,20 @@ def _worst_client(group: Group) -> str:
     )
 
 
-def _stopped(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
+def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name the algorithms whose rounds came to nothing before the end, as after a divergence."""
     words = []
-    for group in (group for group in compared if group.stopped):
+    for group in (group for group in groups if group.stopped):
         seeds = len(group.cells)
         some = f" on {len(group.stopped)} of {seeds} seeds" if seeds > 1 else ""
         words.append(f"{titles[group.algorithm]} after round {min(group.stopped)}{some}")
     return f"No client's update could be used for {listing(words)}." if words else ""
 
 
-def _ran_away(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
+def _ran_away(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name the client whose update was far ahead, for algorithms that lost what they had learned."""
     words, remedies = [], []
-    for group in compared:
+    for group in groups:
         far = [(c.runaway, c) for c in group.cells if c.lost and c.runaway is not None]
         if far:
             found, cell = min(far, key=lambda pair: pair[0].round)
