@@ -50,3 +50,15 @@ def test_no_two_of_the_first_lines_look_alike() -> None:
 
 def test_a_cut_leaves_a_height_in_which_noise_is_small() -> None:
     assert foot([curve(0.2, 0.8, *[0.895, 0.9] * 4)]) == pytest.approx(0.87)
+
+
+def test_the_legend_says_how_many_seeds_a_line_has_where_they_differ() -> None:
+    one = StudyCurve("One", np.array([[0.1, 0.4]]), 0)
+    three = StudyCurve("Three", np.array([[0.1, 0.5], [0.2, 0.6], [0.3, 0.7]]), 1)
+
+    def legend(*curves: StudyCurve) -> list[str]:
+        (found,) = study_figure(curves, axis="accuracy").legends
+        return [text.get_text() for text in found.get_texts()]
+
+    assert legend(one, three) == ["Three  60.0, three seeds", "One  40.0, one seed"]
+    assert legend(three, StudyCurve("More", three.values + 0.1, 2)) == ["More  70.0", "Three  60.0"]

@@ -24,7 +24,7 @@ from fedlens.report.style import (
     new_figure,
     shown,
 )
-from fedlens.report.wording import decimal
+from fedlens.report.wording import count, decimal
 
 _LONG_LABEL = 15  # characters of a name beyond which the legend has one column
 # Cycles of different length: no two of the first 35 lines share colour and dashes.
@@ -99,9 +99,12 @@ def series_style(place: int) -> dict[str, Any]:
 def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
     """Return a line an algorithm (mean of its seeds), with its last value in the legend.
 
-    What lies below :func:`foot` is not drawn.
+    Where lines have different numbers of seeds the legend says how many. What lies below
+    :func:`foot` is not drawn.
     """
-    columns = 2 if max(len(shown(curve.label)) for curve in curves) <= _LONG_LABEL else 1
+    seeds = [len(curve.values) for curve in curves]
+    short = max(len(shown(curve.label)) for curve in curves) <= _LONG_LABEL
+    columns = 2 if short and len(set(seeds)) == 1 else 1
     figure = new_figure(HALF, HEIGHT + 22 * -(-len(curves) // columns))
     axes = figure.add_subplot()
     longest = max(curve.values.shape[1] for curve in curves)
@@ -112,13 +115,14 @@ def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
         steps = np.arange(1, len(mean) + 1)[known]
         last = float(mean[known][-1]) if known.any() else float("nan")
         ends.append(last)
+        over = f", {count(len(curve.values), 'seed')}" if len(set(seeds)) > 1 else ""
         every = max(1, len(steps) // _MARKED)
         axes.plot(
             steps,
             mean[known],
             markevery=(curve.place % every, every),
             **series_style(curve.place),
-            label=f"{shown(curve.label)}  {decimal(100 * last, 1)}",
+            label=f"{shown(curve.label)}  {decimal(100 * last, 1)}{over}",
         )
     low = foot(curves)
     if low is not None:
