@@ -114,7 +114,7 @@ def bytes_of(cells, folder: Path) -> dict[str, bytes]:
         ("seeds = [0, 1]", 'seeds = [0, 1]\nleave_out = ["*"]', ["leave_out", "every cell"]),
         ("[base.model]", "[base]\nrepeats = 4\n[base.model]", ["base.repeats", "`seeds`"]),
         ('{ scheme = "iid" }', '"iid"', ["partitions.iid.set.partition", "a table of settings"]),
-        ('["8"]', '["8", "8"]', ["front_classes", "'8' twice"]),
+        ('["8"]', '["8", "8"]', ["front_classes", "'8' is named twice"]),
         ('["8"]', '["8", "10"]', ["front_classes", "no class '10'", "digits", "0, 1, 2"]),
     ],
 )

@@ -102,9 +102,9 @@ def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
     Where lines have different numbers of seeds the legend says how many. What lies below
     :func:`foot` is not drawn.
     """
-    seeds = [len(curve.values) for curve in curves]
-    short = max(len(shown(curve.label)) for curve in curves) <= _LONG_LABEL
-    columns = 2 if short and len(set(seeds)) == 1 else 1
+    differ = len({len(curve.values) for curve in curves}) > 1
+    long = max(len(shown(curve.label)) for curve in curves) > _LONG_LABEL
+    columns = 1 if differ or long else 2
     figure = new_figure(HALF, HEIGHT + 22 * -(-len(curves) // columns))
     axes = figure.add_subplot()
     longest = max(curve.values.shape[1] for curve in curves)
@@ -115,7 +115,7 @@ def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
         steps = np.arange(1, len(mean) + 1)[known]
         last = float(mean[known][-1]) if known.any() else float("nan")
         ends.append(last)
-        over = f", {count(len(curve.values), 'seed')}" if len(set(seeds)) > 1 else ""
+        over = f", {count(len(curve.values), 'seed')}" if differ else ""
         every = max(1, len(steps) // _MARKED)
         axes.plot(
             steps,

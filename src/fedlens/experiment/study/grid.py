@@ -246,12 +246,13 @@ def _check_settings(file: StudyFile, path: Path) -> None:
 
 def _check_front(file: StudyFile, cells: Sequence[Cell], path: Path) -> None:
     """Refuse classes to be shown first that a known image set does not have."""
-    known = [DATASETS.get(cell.config.dataset.name or "") for cell in cells]
+    names = {cell.config.dataset.name for cell in cells}
+    known = [images for images in DATASETS.values() if images.name in names]
     for place, name in enumerate(file.front_classes):
         if name in file.front_classes[:place]:
-            raise ConfigError(f"{path}, front_classes: names {name!r} twice.")
+            raise ConfigError(f"{path}, front_classes: {name!r} is named twice.")
         for images in known:
-            if images is not None and name not in images.class_names:
+            if name not in images.class_names:
                 raise ConfigError(
                     f"{path}, front_classes: there is no class {name!r} in {images.name}; they are "
                     f"{', '.join(images.class_names)}.{did_you_mean(name, images.class_names)}"
