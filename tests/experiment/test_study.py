@@ -1,7 +1,6 @@
-"""Studies: the grid, the cells as runs of their own, the figures, the sentences and the page."""
+"""Studies: the grid, the cells as runs of their own, the figures and the page."""
 
 import csv
-import dataclasses
 import itertools
 import json
 import math
@@ -11,11 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import started
@@ -27,10 +24,10 @@ from fedlens.experiment.opened import load_run
 from fedlens.experiment.run import start_run
 from fedlens.experiment.study import Study, load_study, run_study, studies
 from fedlens.experiment.study.summary import cell_state, recommend, summarise
-from fedlens.report.runaway import Runaway
-from fedlens.report.study_content import CellResult, MissingCell, StudySummary
+from fedlens.report.study_content import MissingCell, StudySummary
 from fedlens.report.study_page import manifest, table_csv, write_study_page
-from fedlens.report.study_tables import accuracy_table, drift_table, target_table
+from fedlens.report.study_tables import target_table
+from hand_made import hand_made
 
 TINY = '''
 title = "Tiny <study>"
@@ -330,210 +327,6 @@ def test_a_cell_of_another_image_set_is_refused(done, tmp_path: Path) -> None:
         summarise(study, tmp_path)
 
 
-# --- the sentences
-
-
-def hand_made(
-    finals: dict[str, list[float]], seeds: dict[str, list[int]] | None = None, **sent: int
-) -> StudySummary:
-    cells = [
-        CellResult(
-            "p", name, seed, (0.1, value), (50, sent.get(name, 100)), (0.5,), (value - 0.1, value),
-            2, (0.5, 0.4), 4.0,
-        )
-        for name, values in finals.items()
-        for seed, value in zip((seeds or {}).get(name, range(9)), values, strict=False)
-    ]  # fmt: skip
-    titles = {"fedavg": "FedAvg", "scaffold": "SCAFFOLD", "fedprox": "FedProx", "mean": "Mean"}
-    algorithms = {name: titles[name] for name in finals}
-    return StudySummary("s", "S", "", {"p": "Skewed"}, algorithms, ("a",), tuple(cells))
-
-
-def said(*arguments, **sent: int) -> str:
-    (advice,) = recommend(hand_made(*arguments, **sent))
-    assert advice.title == "Skewed"
-    return advice.text.replace("\u00a0", " ")
-
-
-def test_a_clear_winner_is_named_with_its_price() -> None:
-    text = said(
-        {"fedavg": [0.80, 0.81, 0.82], "scaffold": [0.85, 0.86, 0.87], "fedprox": [0.70, 0.71, 0.72]},
-        scaffold=200,
-    )  # fmt: skip
-    assert "SCAFFOLD has the highest mean final accuracy, 86.00 ± 1.00 % over three seeds" in text
-    assert "5.00 points above FedAvg (81.00 ± 1.00 %)" in text
-    assert "larger than the spread over seeds (2.00 points" in text
-    assert "It sends 2.00 times the bytes of FedAvg." in text
-    assert "worst served client gets 76.0 %, 5.00 points above FedAvg's 71.0 %" in text
-    assert "FedProx" not in text
-
-
-def test_within_the_spread_nobody_is_ahead() -> None:
-    text = said({"fedavg": [0.80, 0.84, 0.82], "scaffold": [0.81, 0.85, 0.83]})
-    assert "1.00 points above FedAvg" in text
-    assert "within the spread over seeds (4.00 points" in text
-    assert "though it led on each of the three seeds" in text
-    assert "neither can be called ahead" in text
-    assert "larger than" not in text
-    text = said({"fedavg": [0.85, 0.84], "scaffold": [0.84, 0.86], "fedprox": [0.5, 0.5]})
-    assert "led on each" not in text and "neither can be called ahead" in text
-
-
-def test_a_lead_over_fedavg_alone_is_not_a_lead_over_all() -> None:
-    text = said(
-        {"fedavg": [0.70, 0.71], "scaffold": [0.85, 0.86], "fedprox": [0.849, 0.858]}
-    )  # fmt: skip
-    assert "larger than the spread" in text
-    assert "But it cannot be told apart from FedProx (85.35 ± 0.64 %)." in text
-    close = said({"fedavg": [0.70], "scaffold": [0.705], "fedprox": [0.704]})
-    assert "It cannot be told apart from FedProx (70.40 %) either." in close
-
-
-def test_one_seed_says_what_it_cannot_tell() -> None:
-    near = said({"fedavg": [0.80], "scaffold": [0.808]})
-    assert "on one seed (0)" in near
-    assert "One seed cannot tell less than about a point apart" in near
-    assert "as many bytes as FedAvg" in near
-    far = said({"fedavg": [0.80], "scaffold": [0.83]})
-    assert "more than the point or so that one seed cannot tell apart" in far
-    assert "other seeds have yet to show it" in far
-
-
-def test_fedavg_itself_may_be_best() -> None:
-    text = said({"fedavg": [0.9, 0.9], "scaffold": [0.8, 0.8]})
-    assert text.startswith("FedAvg has the highest mean final accuracy")
-    assert "10.00 points above the next, SCAFFOLD" in text
-    assert "times the bytes" not in text
-
-
-def test_algorithms_are_compared_on_the_same_seeds_only() -> None:
-    finals = {"fedavg": [0.9, 0.8, 0.7], "scaffold": [0.92, 0.82, 0.72], "fedprox": [0.95]}
-    text = said(finals)
-    assert text.startswith("SCAFFOLD has the highest mean")  # not FedProx on its one easy seed
-    assert "FedProx has fewer seeds than these and has been left out" in text
-    text = said({"fedavg": [0.9, 0.1], "scaffold": [0.8]})
-    assert text.startswith("FedAvg has the highest mean final accuracy, 90.00 % on one seed (0)")
-    text = said({"fedavg": [0.9], "scaffold": [0.8]}, {"fedavg": [0], "scaffold": [1]})
-    assert "cannot be compared" in text
-
-
-def changed(summary: StudySummary, change: Callable[[CellResult], dict[str, Any]]) -> StudySummary:
-    cells = tuple(dataclasses.replace(cell, **change(cell)) for cell in summary.cells)
-    return dataclasses.replace(summary, cells=cells)
-
-
-def advice(summary: StudySummary) -> str:
-    (found,) = recommend(summary)
-    return found.text.replace("\u00a0", " ")
-
-
-def test_averages_are_compared_on_the_seeds_that_have_one_for_all() -> None:
-    """FedAvg's average gains a point on each seed that has one; its first seed has none."""
-    finals = {"fedavg": [0.5, 0.8, 0.8], "scaffold": [0.72, 0.72, 0.72]}
-    averages = {"fedavg": [None, 0.81, 0.81], "scaffold": [0.99, 0.74, 0.74]}
-
-    def average(cell: CellResult) -> dict[str, Any]:
-        value = averages[cell.algorithm][cell.seed]
-        return {"averaged": () if value is None else (0.1, value)}
-
-    summary = changed(hand_made(finals), average)
-    assert (
-        "Of the averages over the rounds (seeds 1 and 2, where all of these have one) FedAvg's has the "
-        "highest mean final accuracy: 81.00 ± 0.00 %, 1.00 points above the model of its own last"
-    ) in advice(summary)
-    shown = accuracy_table(summary).rows[0][1].replace("\u00a0", " ")
-    assert shown.splitlines()[-1] == "average 81.00 ± 0.00 (2 of 3)"
-    only = {"fedavg": 0, "scaffold": 1}
-    none = changed(
-        hand_made(finals), lambda c: {"averaged": (0.1, 0.9) if c.seed == only[c.algorithm] else ()}
-    )
-    assert "averages over the rounds" not in advice(none)
-
-
-def test_what_went_wrong_is_told_also_of_algorithms_with_fewer_seeds() -> None:
-    """FedAvg and FedProx have three seeds; SCAFFOLD was lost on its one, Mean stopped on its."""
-    finals = {"fedavg": [0.8] * 3, "fedprox": [0.79] * 3, "scaffold": [0.1], "mean": [0.1]}
-    summary = changed(
-        hand_made(finals),
-        lambda c: {
-            "scaffold": {"accuracy": (0.6, 0.1), "runaway": Runaway(7, 29, 30.0, 2.0)},
-            "mean": {"cosines": (0.9, math.nan)},
-        }.get(c.algorithm, {}),
-    )
-    assert "SCAFFOLD (round 7, client 29: 15 times)" in advice(summary)
-    assert "No client's update could be used for Mean after round 1." in advice(summary)
-    assert "have been left out of the comparison" in advice(summary)
-
-
-def test_where_accuracy_was_lost_the_client_that_ran_away_is_named() -> None:
-    summary = changed(
-        hand_made(
-            {"fedavg": [0.8, 0.8, 0.8], "scaffold": [0.1, 0.1, 0.7], "fedprox": [0.1, 0.8, 0.8]}
-        ),
-        lambda c: {
-            ("scaffold", 0): {"accuracy": (0.6, 0.1), "runaway": Runaway(7, 29, 30.0, 2.0)},
-            ("scaffold", 1): {"accuracy": (0.6, 0.1), "runaway": Runaway(5, 3, 2500.0, 1.0)},
-            ("scaffold", 2): {"accuracy": (0.7, 0.7), "runaway": Runaway(1, 4, 40.0, 2.0)},
-            ("fedprox", 0): {"accuracy": (0.29, 0.1), "runaway": Runaway(2, 1, 90.0, 2.0)},
-            ("fedavg", 0): {"accuracy": (0.8, 0.8)},
-        }.get((c.algorithm, c.seed), {}),
-    )
-    # the earliest of those that were lost; what fell by less than 20 points, or goes on, is not named
-    assert (
-        "median update of its round: SCAFFOLD (round 5, client 3: 2,500 times). federation.far_off = "
-        '"clip" shortens such updates, "reject" leaves them out, and a lower local.lr may prevent them.'
-    ) in advice(summary)
-    assert "far_off" not in advice(changed(summary, lambda c: {"runaway": None}))
-    # where all take part, SCAFFOLD's own advice: clipping only delays it
-    known = {"federation": {"algorithm": "scaffold", "cohort": "all"}}
-    said = advice(
-        changed(summary, lambda c: {"config": known if c.algorithm == "scaffold" else {}})
-    )
-    assert "client 3: 2,500 times). Under SCAFFOLD with all clients in every round" in said
-    assert "a pull (mu = 0.1) in federation.parameters" in said
-    assert "far_off" not in said
-
-
-def test_an_algorithm_without_updates_at_its_end_is_named_and_marked() -> None:
-    summary = changed(
-        hand_made({"fedavg": [0.8, 0.8], "scaffold": [0.1, 0.7]}),
-        lambda c: {"cosines": (0.9, math.nan)} if (c.algorithm, c.seed) == ("scaffold", 0) else {},
-    )
-    assert "No client's update could be used for SCAFFOLD after round 1 on 1 of 2 seeds." in advice(
-        summary
-    )
-    for table in (accuracy_table(summary), drift_table(summary)):
-        ours, theirs = (row[1] for row in table.rows)
-        assert "no update" not in ours
-        assert theirs.splitlines()[-1] == "no update after round 1 (1 of 2)"
-    # where no round has a cosine, as under privacy, nothing is known of updates
-    hidden = changed(summary, lambda c: {"cosines": (math.nan, math.nan)})
-    assert "update" not in advice(hidden)
-
-
-def test_whom_the_worst_served_client_is_chosen_from_is_said() -> None:
-    summary = changed(hand_made({"fedavg": [0.8], "scaffold": [0.9]}), lambda c: {"federation": 6})
-    assert (
-        "Of the 2 of 6 clients that are measured, those whose update was used in the last round, its "
-        "worst served one gets 80.0 %"
-    ) in advice(summary)
-
-
-def test_a_central_reference_sends_nothing_to_compare_with() -> None:
-    text = said({"fedavg": [0.80], "scaffold": [0.85]}, fedavg=0)
-    assert "bytes" not in text and "5.00 points above FedAvg" in text
-
-
-def test_too_little_to_compare_is_said() -> None:
-    assert "FedAvg alone has a finished cell" in said({"fedavg": [0.9]})
-    assert "no algorithm" in said({"fedavg": [math.nan]})
-    assert "12.00 points above Mean" in said({"mean": [0.5], "fedprox": [0.62]})
-    assert "FedAvg has not finished on the same seeds" in said(
-        {"scaffold": [0.9, 0.8], "fedprox": [0.7, 0.6], "fedavg": [0.5]},
-        {"scaffold": [0, 1], "fedprox": [0, 1], "fedavg": []},
-    )
-
-
 # --- the page
 
 
@@ -591,7 +384,9 @@ def test_the_page_holds_the_numbers_and_needs_nothing_else(done, tmp_path: Path)
             found = group.over_seeds(figure)
             assert f"{100 * found.mean:.2f} ± {100 * found.sd:.2f}" in text
     for advice in recommend(summary):
-        assert advice.text.replace("\u00a0", " ") in text
+        assert advice.use
+        for sentence in (advice.use, *advice.reasons):
+            assert sentence.replace("\u00a0", " ") in text
     assert "91.50 ± 0.30" in text and "Someone, best" in text
     assert "fedlens study tiny --only iid/fedavg/0 --out" in text
     assert "Cells that are missing" not in text

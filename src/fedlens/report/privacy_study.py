@@ -91,7 +91,7 @@ def privacy_advice(summary: StudySummary) -> list[Advice]:
         text = f"Test accuracy is {listing(said)}."
         if line.open is not None:
             text += _ten_keeps_accuracy(line) + _one_costs_three_to_eight(line)
-        advice.append(Advice(line.setting, title, text))
+        advice.append(Advice(line.setting, title, (text,)))
     return advice
 
 

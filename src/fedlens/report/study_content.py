@@ -104,8 +104,12 @@ class CellResult:
 
     @property
     def mean_cosine(self) -> float:
-        """Mean cosine over the rounds that have one."""
-        known = [value for value in self.cosines if not math.isnan(value)]
+        """Mean cosine over the rounds that have one, before what had been learned was lost.
+
+        Updates to a model that is lost may all point the same way, which is no agreement.
+        """
+        rounds = self.cosines if self.lost_in is None else self.cosines[: self.lost_in - 1]
+        known = [value for value in rounds if not math.isnan(value)]
         return float(np.mean(known)) if known else math.nan
 
     @property
@@ -115,9 +119,12 @@ class CellResult:
         return last if 0 < last < self.rounds else None
 
     @property
-    def lost(self) -> bool:
-        """Whether it ended 20 points or more below its best round."""
-        return self.best - self.final >= LOST
+    def lost_in(self) -> int | None:
+        """First round from which it stayed 20 points or more below its best; None if it did not."""
+        limit = self.best - LOST + 1e-9  # 0.7 to 0.5 is a loss, whatever floating point makes of it
+        if not self.final <= limit:
+            return None
+        return 1 + max(n for n, value in enumerate(self.accuracy, start=1) if value > limit)
 
     def reached(self, target: float) -> int | None:
         """Return the first round with at least ``target`` accuracy, or None."""
@@ -150,6 +157,11 @@ class Group:
     def stopped(self) -> list[int]:
         """Of the seeds that ended without a usable update, the last round that had one."""
         return [cell.stopped for cell in self.cells if cell.stopped is not None]
+
+    @property
+    def lost_in(self) -> list[int]:
+        """Of the seeds that lost what they had learned, the round in which they did."""
+        return [cell.lost_in for cell in self.cells if cell.lost_in is not None]
 
     def only(self, seeds: Sequence[int]) -> "Group":
         """Return the group with the cells of ``seeds``."""
@@ -237,8 +249,20 @@ class StudySummary:
 
 @dataclass(frozen=True)
 class Advice:
-    """What the figures say about one partition, in a few sentences."""
+    """What the figures say about one partition.
+
+    Attributes:
+        partition, title: its name, and in words.
+        reasons: what the figures say, a sentence or two each.
+        use: what is to be used there, in one sentence; empty where nothing is recommended.
+    """
 
     partition: str
     title: str
-    text: str
+    reasons: tuple[str, ...]
+    use: str = ""
+
+    @property
+    def text(self) -> str:
+        """The recommendation and what it rests on, as one paragraph."""
+        return " ".join(filter(None, [self.use, *self.reasons]))

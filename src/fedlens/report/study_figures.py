@@ -27,6 +27,7 @@ from fedlens.report.style import (
 from fedlens.report.wording import count, decimal
 
 _LONG_LABEL = 15  # characters of a name beyond which the legend has one column
+_LONGEST_LABEL = 48  # characters of a name that such a column holds
 # Cycles of different length: no two of the first 35 lines share colour and dashes.
 _COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK, SKY)
 _DASHES: tuple[Any, ...] = (
@@ -122,7 +123,7 @@ def study_figure(curves: Sequence[StudyCurve], *, axis: str) -> Figure:
             mean[known],
             markevery=(curve.place % every, every),
             **series_style(curve.place),
-            label=f"{shown(curve.label)}  {decimal(100 * last, 1)}{over}",
+            label=f"{shown(curve.label, _LONGEST_LABEL)}  {decimal(100 * last, 1)}{over}",
         )
     low = foot(curves)
     if low is not None:

@@ -31,9 +31,12 @@ from fedlens.report.wording import count, duration, listing, percent, with_sprea
 
 PAGE, TABLE, MANIFEST = "study.html", "table.csv", "manifest.json"
 RULE = (
-    "Algorithms are compared on the same seeds. One is called ahead only where its lead is larger "
-    "than the spread: the standard deviations over seeds of both together, or about a point where "
-    "there is one seed."
+    "Computed from the figures below. Each algorithm is held against FedAvg (the first algorithm, "
+    "where a study has no FedAvg) on the seeds that both have. A lead counts where it is larger than "
+    "the spread: the standard deviations over seeds of both together. Fewer than three seeds leave a "
+    "point open at least, a single one as much as both curves swing over the last tenth of the rounds "
+    "(five at least), and are a reason to try an algorithm, not to use it. An average over the rounds "
+    "is advised where it is better than the last round on every seed."
 )
 
 
@@ -81,8 +84,8 @@ def table_csv(summary: StudySummary) -> str:
     """Return the cells as CSV, a row each; what is not known is left empty."""
     header = [
         "partition", "algorithm", "seed", "state", "rounds", "final_accuracy", "best_accuracy",
-        "best_round", "worst_client", "client_range", "client_sd", "clients_measured", "mean_cosine",
-        "last_cosine", "total_bytes", "seconds", "averaged_accuracy",
+        "best_round", "lost_in_round", "worst_client", "client_range", "client_sd",
+        "clients_measured", "mean_cosine", "last_cosine", "total_bytes", "seconds", "averaged_accuracy",
     ]  # fmt: skip
     goals = [f"{100 * target:g}" for target in summary.targets]
     header += [f"rounds_to_{goal}" for goal in goals] + [f"bytes_to_{goal}" for goal in goals]
@@ -93,9 +96,9 @@ def table_csv(summary: StudySummary) -> str:
     for cell in summary.cells:
         values: list[Any] = [
             cell.partition, cell.algorithm, cell.seed, "finished", cell.rounds, cell.final, cell.best,
-            cell.best_round, cell.worst_client, cell.client_range, cell.client_sd, len(cell.clients),
-            cell.mean_cosine, cell.cosines[-1], cell.total_bytes, cell.seconds, cell.final_average,
-            *(cell.reached(target) for target in summary.targets),
+            cell.best_round, cell.lost_in, cell.worst_client, cell.client_range, cell.client_sd,
+            len(cell.clients), cell.mean_cosine, cell.cosines[-1], cell.total_bytes, cell.seconds,
+            cell.final_average, *(cell.reached(target) for target in summary.targets),
             *(cell.bytes_to(target) for target in summary.targets),
             *cell.f1,
         ]  # fmt: skip
@@ -154,10 +157,19 @@ def _about(summary: StudySummary) -> Section:
         return Section("about", "What was compared, and how", text_only(summary.about))
     names = list(summary.algorithms.values())
     grid = (
-        f"{count(len(summary.partitions), 'partition').capitalize()} of the training images "
+        f"The grid: {count(len(summary.partitions), 'partition')} of the training images "
         f"({listing(list(summary.partitions.values()))}), each with "
         f"{count(len(names), 'algorithm')} ({listing(names)})."
     )
+    if summary.missing:
+        grid += (
+            f" Finished are {len(summary.cells)} of its {summary.total} cells, those shown here."
+        )
+    if any(cell.averaged for cell in summary.cells):
+        grid += (
+            " A run that averages its rounds' models keeps the average; what is not called an average "
+            "below is of the last round's own model."
+        )
     return Section("about", "What was compared, and how", text_only(summary.about, grid))
 
 
@@ -274,8 +286,9 @@ def _notices(summary: StudySummary) -> list[str]:
         )
     if "test split" in summary.measured_on:
         notices.append(
-            "Each round is measured on the test split, as published tables are. Nothing may be chosen "
-            "by it: best rounds are shown for comparison only."
+            "Each round is measured on the test split, as published tables are. No round and no "
+            "parameter may be chosen by it: best rounds are shown for comparison only. Which algorithm "
+            "comes out ahead is a finding about this split."
         )
     if summary.missing:
         notices.append(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedlens.report.history import Spread
-from fedlens.report.study_content import CellResult, Group, StudySummary
+from fedlens.report.study_content import LOST, CellResult, Group, StudySummary
 from fedlens.report.tables import Table
 from fedlens.report.wording import NONE, count, decimal, duration, percent, size, with_spread
 
@@ -28,7 +28,7 @@ def accuracy_table(summary: StudySummary) -> Table:
                 else ""
             )
             lines.append(f"average {_points(average)}{some}")
-        return "\n".join(lines + _stopped(group))
+        return "\n".join(lines + _came_to_nothing(group))
 
     rows = _rows(summary, both)
     publishers = {who: None for key in partitions for who in summary.published.get(key, {})}
@@ -40,7 +40,12 @@ def accuracy_table(summary: StudySummary) -> Table:
         if any(cell.averaged for cell in summary.cells)
         else ""
     )
-    published = " The rows at the foot are published figures." if publishers else ""
+    published = (
+        " The rows at the foot are published: what each source's best algorithm reached in its best "
+        "round, to be held against the best rounds here."
+        if publishers
+        else ""
+    )
     return _table(
         f"Accuracy on the {summary.measured_on} after the last round, in percent{_over(summary)}; "
         f"under it that of the best round, which nobody knows beforehand{averaged}.{_ends(summary)}"
@@ -126,12 +131,14 @@ def drift_table(summary: StudySummary) -> Table:
     def cell(group: Group) -> str:
         every = with_spread(group.over_seeds(lambda c: c.mean_cosine), _two)
         last = with_spread(_mean_only(group.over_seeds(lambda c: c.cosines[-1])), _two)
-        return "\n".join([every, *(_stopped(group) or [f"last {last}"])])
+        return "\n".join([every, *(_came_to_nothing(group) or [f"last {last}"])])
 
     return _table(
         "Cosine between a client's update and the mean update, mean over clients and rounds"
-        f"{_over(summary)}; under it that of the last round. 1: all pull the same way; the nearer "
-        f"to 0, the further the clients drift apart.{_ends(summary)}",
+        f"{_over(summary)}; under it that of the last round. 1: all pull the same way. The mean "
+        "holds the client's own update: where n clients' updates are equally long and have nothing in "
+        "common each has 1/√n (0.32 for ten); less means that they pull against each other. Rounds "
+        f"after a loss do not count.{_ends(summary)}",
         summary,
         _rows(summary, cell),
     )
@@ -148,7 +155,8 @@ def cost_table(summary: StudySummary) -> Table:
 
     return _table(
         "Wall-clock time of a round, mean over rounds and seeds, and under it the bytes of a whole "
-        "run, down and up. Cells ran side by side, so the times are upper bounds.",
+        "run, down and up. Cells ran side by side and on machines that had other work, so the times "
+        "are upper bounds and tell no algorithm from another.",
         summary,
         _rows(summary, cell),
     )
@@ -186,19 +194,32 @@ def _rows(summary: StudySummary, cell: Callable[[Group], str]) -> list[list[str]
 
 
 def _ends(summary: StudySummary) -> str:
-    if all(cell.stopped is None for cell in summary.cells):
-        return ""
-    return (
-        " No update after a round: no client's could be used from then on, as where none is finite."
-    )
+    """Explain the lines of :func:`_came_to_nothing`, as far as the tables have them."""
+    cells = summary.cells
+    lost = any(cell.lost_in is not None for cell in cells)
+    stopped = any(cell.lost_in is None and cell.stopped is not None for cell in cells)
+    said = ""
+    if lost:
+        said += f" Lost: {100 * LOST:.0f} points or more below its best round, to the end."
+    if stopped:
+        said += (
+            " No update after a round: no client's could be used from then on, as where none is "
+            "finite."
+        )
+    return said
 
 
-def _stopped(group: Group) -> list[str]:
-    """Return a line that says after which round no update could be used, where that came."""
-    if not group.stopped:
-        return []
-    some = f" ({len(group.stopped)} of {len(group.cells)})" if len(group.cells) > 1 else ""
-    return [f"no update after round {min(group.stopped)}{some}"]
+def _came_to_nothing(group: Group) -> list[str]:
+    """Return a line that says when a model was lost, or when its last update was used, if so."""
+    if group.lost_in:
+        return [f"lost in round {min(group.lost_in)}{_of(group.lost_in, group)}"]
+    if group.stopped:
+        return [f"no update after round {min(group.stopped)}{_of(group.stopped, group)}"]
+    return []
+
+
+def _of(some: list[int], group: Group) -> str:
+    return f" ({len(some)} of {len(group.cells)})" if len(group.cells) > 1 else ""
 
 
 def _table(caption: str, summary: StudySummary, rows: list[list[str]]) -> Table:

@@ -79,10 +79,14 @@ def with_spread(value: Spread | None, show: Callable[[float], str]) -> str:
     return f"{mean.removesuffix(f'{_SPACE}%')}{_SPACE}±{_SPACE}{show(value.sd)}"
 
 
+def spelled(number: int) -> str:
+    """Return a whole number as it reads in a sentence: in words up to ten, then in digits."""
+    return _WORDS[number] if 0 <= number < len(_WORDS) else f"{number:,}"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a count as it reads in a sentence, e.g. ``ten clients``, ``one round``."""
-    word = _WORDS[number] if 0 <= number < len(_WORDS) else f"{number:,}"
-    return f"{word} {noun if number == 1 else plural or noun + 's'}"
+    return f"{spelled(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listing(items: list[str]) -> str:

@@ -1,173 +1,247 @@
-"""What the figures of a study say, in sentences that are computed from them."""
+"""What the figures of a study say, and what to use, in sentences that are computed from them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedlens.experiment.study.failures import at_chance, failures
+from fedlens.experiment.study.lead import AVERAGE, FINAL, WORST, Figure, Lead
 from fedlens.report.privacy_study import privacy_advice
-from fedlens.report.runaway import remedy
-from fedlens.report.study_content import Advice, CellResult, Group, StudySummary
-from fedlens.report.wording import count, decimal, listing, percent, points, with_spread
+from fedlens.report.study_content import Advice, Group, StudySummary
+from fedlens.report.wording import count, decimal, listing, percent, with_spread
 
 REFERENCE = "fedavg"  # what the others are compared with; the study's first algorithm without it
-ONE_SEED = 0.01  # the lead that a single seed may show by chance: about a point
-
-
-@dataclass(frozen=True)
-class _Lead:
-    """One algorithm ahead of another on the same seeds."""
-
-    first: Group
-    second: Group
-
-    @property
-    def size(self) -> float:
-        return _mean(self.first) - _mean(self.second)
-
-    @property
-    def spread(self) -> float:
-        """What the lead has to exceed: the sum of both standard deviations over seeds."""
-        spreads = [group.over_seeds(_final) for group in (self.first, self.second)]
-        known = [s.sd for s in spreads if s is not None and s.sd is not None]
-        return sum(known) if len(known) == len(spreads) else ONE_SEED
-
-    @property
-    def clear(self) -> bool:
-        return self.size > self.spread
-
-    @property
-    def on_each_seed(self) -> bool:
-        pairs = zip(self.first.cells, self.second.cells, strict=True)
-        return all(one.final > two.final for one, two in pairs)
 
 
 def recommend(summary: StudySummary) -> list[Advice]:
     """Return what the figures say about each partition that has a finished cell.
 
-    Algorithms are compared on the same seeds: the reference's (FedAvg's, or those of the study's
-    first algorithm) where another has them all, otherwise those that all have. One is called ahead
-    only where its lead is larger than the sum of the two standard deviations over seeds, so that
-    the ranges mean ± sd do not meet, or than a point where there is one seed.
+    Each algorithm is held against the reference (FedAvg, or the study's first algorithm) by its
+    accuracy after the last round, on the seeds that both have. One of them is picked: one whose lead
+    is clear on three seeds before one whose lead is clear on fewer, then the largest lead
+    (:class:`~fedlens.experiment.study.lead.Lead`). It is to be used if its lead is clear on three
+    seeds, and to be tried if it is clear on fewer; otherwise the reference is to be used.
     """
     if summary.kind == "privacy":
         return privacy_advice(summary)
-    return [
-        Advice(key, title, " ".join(_sentences(summary, key)))
-        for key, title in summary.begun_partitions().items()
-    ]
+    return [_advice(summary, key, title) for key, title in summary.begun_partitions().items()]
 
 
-def _sentences(summary: StudySummary, partition: str) -> list[str]:
-    titles = summary.algorithms
-    groups = [g for g in summary.groups(partition) if g.over_seeds(_final) is not None]
-    if len(groups) < 2:
-        who = f"{titles[groups[0].algorithm]} alone has" if groups else "no algorithm has"
-        return [f"So far {who} a finished cell here: there is nothing to compare."]
-    reference = REFERENCE if REFERENCE in titles else next(iter(titles))
-    seeds = _common_seeds(groups, reference)
-    if not seeds:
-        return ["No seed is finished for all algorithms here: they cannot be compared yet."]
-    compared = [group.only(seeds) for group in groups if set(seeds) <= set(group.seeds)]
-    compared.sort(key=lambda group: -_mean(group))
-    best, rest = compared[0], compared[1:]
-    base = next((group for group in compared if group.algorithm == reference), None)
-    against = rest[0] if base is None or base is best else base
-    lead = _Lead(best, against)
-    over = f"over {count(len(seeds), 'seed')}" if len(seeds) > 1 else f"on one seed ({seeds[0]})"
-    rank = "" if against is base else "the next, "
-    sentences = [
-        f"{titles[best.algorithm]} has the highest mean final accuracy, {_accuracy(best)} {over}: "
-        f"{points(lead.size)} points above {rank}{titles[against.algorithm]} ({_accuracy(against)}).",
-        _verdict(lead),
-        _not_told_apart(best, [g for g in rest if g is not against], titles, either=not lead.clear),
+def _advice(summary: StudySummary, partition: str, title: str) -> Advice:
+    groups = summary.groups(partition)
+    wrong = failures(groups, summary.algorithms, len(summary.class_names))
+    compared = _compare(summary, groups)
+    if compared is None:
+        said = _nothing_to_compare(summary, groups)
+        return Advice(partition, title, (said, *wrong))
+    reasons = [
+        _ends(compared),
+        _told_apart(compared),
+        _average(compared),
+        _cost(compared),
+        _worst(compared),
+        _highest_average(compared),
+        *wrong,
+        _left_aside(compared),
     ]
-    if base is None:
-        sentences.append(f"{titles[reference]} has not finished on the same seeds.")
-    elif base is best:
-        sentences.append(_worst_of(best))
+    return Advice(partition, title, tuple(filter(None, reasons)), _use(summary, compared))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The algorithms of a partition, held against the reference.
+
+    Attributes:
+        titles: algorithm -> its title.
+        base: the reference, or the first algorithm with a finished cell where that has none.
+        pick: the one that is told of.
+        lead: of the pick over the reference; over the next where the pick is the reference.
+        others: all but the pick that share a seed with the reference, best first.
+        aside: those that share none.
+    """
+
+    titles: Mapping[str, str]
+    base: Group
+    pick: Group
+    lead: Lead
+    others: Sequence[Group]
+    aside: Sequence[Group]
+
+    def title(self, group: Group) -> str:
+        return self.titles[group.algorithm]
+
+
+def _compare(summary: StudySummary, groups: Sequence[Group]) -> _Compared | None:
+    """Hold the algorithms against the reference; None where none shares a seed with it."""
+    measured = [group for group in groups if FINAL.seeds(group)]
+    if not measured:
+        return None
+    reference = _reference(summary)
+    base = next((group for group in measured if group.algorithm == reference), measured[0])
+    leads = {
+        group.algorithm: lead
+        for group in measured
+        if group is not base and (lead := Lead.between(group, base)) is not None
+    }
+    if not leads:
+        return None
+
+    def strength(group: Group) -> tuple[bool, bool, float]:
+        lead = leads[group.algorithm]
+        return lead.shown, lead.clear, lead.size
+
+    rivals = sorted((g for g in measured if g.algorithm in leads), key=strength, reverse=True)
+    first = leads[rivals[0].algorithm]
+    if first.size > 0:
+        pick, lead, others = rivals[0], first, [base, *rivals[1:]]
     else:
-        sentences += [_cost(best, base, titles), _worst_beside(best, base, titles)]
-    # what went wrong is told of all, also of those with too few seeds to be compared
-    sentences += [
-        _averages(compared, titles),
-        _stopped(groups, titles),
-        _ran_away(groups, titles),
-        _left_aside(groups, compared, titles),
-    ]
-    return [sentence for sentence in sentences if sentence]
+        pick, lead, others = base, Lead(first.second, first.first, FINAL), rivals
+    aside = [g for g in measured if g is not base and g.algorithm not in leads]
+    return _Compared(summary.algorithms, base, pick, lead, others, aside)
 
 
-def _common_seeds(groups: Sequence[Group], reference: str) -> list[int]:
-    """Return the reference's seeds if another algorithm has them all, else those of all."""
-    for group in groups:
-        others = [set(other.seeds) for other in groups if other is not group]
-        if group.algorithm == reference and any(set(group.seeds) <= seeds for seeds in others):
-            return list(group.seeds)
-    return sorted(set.intersection(*(set(group.seeds) for group in groups)))
+def _reference(summary: StudySummary) -> str:
+    return REFERENCE if REFERENCE in summary.algorithms else next(iter(summary.algorithms))
 
 
-def _verdict(lead: _Lead) -> str:
-    seeds = len(lead.first.cells)
-    if seeds == 1:
-        if lead.clear:
-            return (
-                "That is more than the point or so that one seed cannot tell apart, but other seeds "
-                "have yet to show it."
-            )
-        return "One seed cannot tell less than about a point apart, so neither can be called ahead."
-    if lead.clear:
+def _nothing_to_compare(summary: StudySummary, groups: Sequence[Group]) -> str:
+    measured = [summary.algorithms[g.algorithm] for g in groups if FINAL.seeds(g)]
+    if len(measured) > 1:
+        return f"{listing(measured)} have no finished seed in common: they cannot be compared yet."
+    who = f"{measured[0]} alone has" if measured else "no algorithm has"
+    return f"So far {who} a finished cell here: there is nothing to compare."
+
+
+def _use(summary: StudySummary, compared: _Compared) -> str:
+    """Return the recommendation in one sentence."""
+    lead, base = compared.lead, compared.title(compared.base)
+    if summary.quick:
+        return "The small version recommends nothing."
+    if compared.base.algorithm != _reference(summary):
+        missing = summary.algorithms[_reference(summary)]
         return (
-            f"The lead is larger than the spread over seeds ({points(lead.spread)} points, both "
-            "standard deviations together)."
+            f"Nothing to recommend yet: {missing}, which the others are held against, is missing."
         )
-    always = f", though it led on each of the {count(seeds, 'seed')}" if lead.on_each_seed else ""
+    if all(at_chance(cell, len(summary.class_names)) for cell in compared.pick.cells):
+        return "Use none of these: not one that was compared does better than guessing."
+    pick = f"{compared.title(compared.pick)}{_with_average(compared.pick)}"
+    if compared.pick is not compared.base:
+        if lead.shown:
+            return f"Use {pick}."
+        if lead.clear:
+            seeds = count(len(lead.seeds), "seed")
+            return f"Worth a try: {pick}, ahead of {base}, though {seeds} cannot show it."
+    use = f"{base}{_with_average(compared.base)}"
+    ahead = [Lead.between(compared.base, other) for other in compared.others]
+    if compared.pick is compared.base and all(found and found.shown for found in ahead):
+        return f"Use {use}: it is ahead of all others that were compared."
+    return f"Use {use}: no other is shown to be better{_none_cheaper(compared)}."
+
+
+def _with_average(group: Group) -> str:
+    """Recommend the average over the rounds where it is better on every seed that has one."""
+    cells = [cell for cell in group.cells if math.isfinite(cell.final_average)]
+    better = cells and all(cell.final_average > cell.final for cell in cells)
+    return " with an average over the rounds" if better else ""
+
+
+def _none_cheaper(compared: _Compared) -> str:
+    sent = [_bytes(group) for group in compared.others if group is not compared.base]
+    if compared.pick is not compared.base:
+        sent.append(_bytes(compared.pick))
+    ours = _bytes(compared.base)
+    return ", and none sends fewer bytes" if ours and min(sent) >= 0.995 * ours else ""
+
+
+def _ends(compared: _Compared) -> str:
+    """Say where the pick ends, beside the reference, or beside the next where it is the reference."""
+    lead, pick = compared.lead, compared.pick
+    whom = f"{'the next, ' if pick is compared.base else ''}{compared.title(lead.second)}"
+    said = (
+        f"{compared.title(pick)} ends at {_shown(lead.first)} {lead.over}, {_beside(lead, whom)}."
+    )
+    if len(pick.seeds) > len(lead.seeds):
+        said += f" Over all its {count(len(pick.seeds), 'seed')} it ends at {_shown(pick)}."
+    return said
+
+
+def _told_apart(compared: _Compared) -> str:
+    """Name the others that the pick is not clearly ahead of."""
+    near: list[str] = []
+    ahead: list[str] = []
+    for other in compared.others:
+        lead = Lead.between(compared.pick, other)
+        if lead is None or other.algorithm == compared.lead.second.algorithm or lead.clear:
+            continue
+        on = "" if lead.seeds == compared.lead.seeds else f" {lead.over}"
+        words = f"{compared.title(other)} ({_shown(lead.second)}{on})"
+        (ahead if lead.behind else near).append(words)
+    sentences = []
+    if near:
+        sentences.append(f"It cannot be told apart from {listing(near)}.")
+    if ahead:
+        verb = "is" if len(ahead) == 1 else "are"
+        sentences.append(f"{listing(ahead)} {verb} ahead of it there.")
+    return " ".join(sentences)
+
+
+def _average(compared: _Compared) -> str:
+    """Say what averaging its rounds' models gives the pick, and how it then stands."""
+    pick, base = compared.pick, compared.title(compared.base)
+    seeds = sorted(AVERAGE.seeds(pick))
+    if not seeds:
+        return ""
+    group = pick.only(seeds)
+    some = f" on {len(seeds)} of its seeds" if len(seeds) < len(pick.seeds) else ""
+    sentence = (
+        f"The average of its rounds' models ends at {_shown(group, AVERAGE)}{some}, "
+        f"{_above(AVERAGE.of(group) - FINAL.of(group))} its last round"
+    )
+    if pick is compared.base:
+        return f"{sentence}."
+    lead = Lead.between(pick, compared.base, AVERAGE)
+    if lead is None:
+        return f"{sentence}; {base} has none on these seeds."
+    fewer = f" {lead.over}" if len(lead.seeds) < len(seeds) else ""
+    whose = f"{base}'s{fewer}"
+    return f"{sentence} and {_beside(lead, whose)}."
+
+
+def _highest_average(compared: _Compared) -> str:
+    """Name the algorithm whose average is the furthest above that of the pick, if one is."""
+    leads = [Lead.between(other, compared.pick, AVERAGE) for other in compared.others]
+    above = [lead for lead in leads if lead is not None and lead.size > 0]
+    if not above:
+        return ""
+    top = max(above, key=lambda lead: (lead.shown, lead.clear, lead.size))
     return (
-        f"That is within the spread over seeds ({points(lead.spread)} points, both standard "
-        f"deviations together){always}, so neither can be called ahead."
+        f"{compared.title(top.first)}'s average ({_shown(top.first, AVERAGE)}) is "
+        f"{_above(top.size)} {compared.title(compared.pick)}'s {top.over}: {top.standing()}."
     )
 
 
-def _not_told_apart(
-    best: Group, others: list[Group], titles: Mapping[str, str], *, either: bool
-) -> str:
-    near = [
-        f"{titles[group.algorithm]} ({_accuracy(group)})"
-        for group in others
-        if not _Lead(best, group).clear
-    ]
-    if not near:
+def _cost(compared: _Compared) -> str:
+    """Say what the pick sends, in times of the reference."""
+    ours, theirs = _bytes(compared.lead.first), _bytes(compared.lead.second)
+    if compared.pick is compared.base or not theirs:  # trained centrally
         return ""
-    if either:
-        return f"It cannot be told apart from {listing(near)} either."
-    return f"But it cannot be told apart from {listing(near)}."
-
-
-def _cost(best: Group, base: Group, titles: Mapping[str, str]) -> str:
-    ours, theirs = (_average(group, lambda c: c.total_bytes) for group in (best, base))
-    if not theirs:  # trained centrally
-        return ""
-    ratio, who = ours / theirs, titles[base.algorithm]
-    if abs(ratio - 1) < 0.005:
+    who = compared.title(compared.base)
+    if abs(ours / theirs - 1) < 0.005:
         return f"It sends as many bytes as {who}."
-    return f"It sends {decimal(ratio, 2)} times the bytes of {who}."
+    return f"It sends {decimal(ours / theirs, 2)} times the bytes of {who}."
 
 
-def _worst_beside(best: Group, base: Group, titles: Mapping[str, str]) -> str:
-    ours, theirs = (_average(group, lambda c: c.worst_client) for group in (best, base))
-    if not (math.isfinite(ours) and math.isfinite(theirs)):
+def _worst(compared: _Compared) -> str:
+    """Say how the worst served client of the pick fares, beside that of the reference."""
+    pick = compared.pick
+    if not WORST.seeds(pick):
         return ""
-    who = titles[base.algorithm]
-    if abs(ours - theirs) < 0.0005:
-        change = f"the same as with {who}"
-    else:
-        word = "above" if ours > theirs else "below"
-        change = f"{points(abs(ours - theirs))} points {word} {who}'s {percent(theirs, 1)}"
-    return f"{_worst_client(best)} {percent(ours, 1)}, {change}."
-
-
-def _worst_of(best: Group) -> str:
-    ours = _average(best, lambda cell: cell.worst_client)
-    return f"{_worst_client(best)} {percent(ours, 1)}." if math.isfinite(ours) else ""
+    who = _worst_client(pick)
+    lead = None if pick is compared.base else Lead.between(pick, compared.base, WORST)
+    if lead is None:
+        return f"{who} {_shown(pick, WORST, 1)}."
+    whose = f"{compared.title(compared.base)}'s"
+    return f"{who} {_shown(lead.first, WORST, 1)}, {_beside(lead, whose, 1)}."
 
 
 def _worst_client(group: Group) -> str:
@@ -182,95 +256,30 @@ def _worst_client(group: Group) -> str:
     )
 
 
-def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
-    """Name the algorithms whose rounds came to nothing before the end, as after a divergence."""
-    words = []
-    for group in (group for group in groups if group.stopped):
-        seeds = len(group.cells)
-        some = f" on {len(group.stopped)} of {seeds} seeds" if seeds > 1 else ""
-        words.append(f"{titles[group.algorithm]} after round {min(group.stopped)}{some}")
-    return f"No client's update could be used for {listing(words)}." if words else ""
-
-
-def _ran_away(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
-    """Name the client whose update was far ahead, for algorithms that lost what they had learned."""
-    words, remedies = [], []
-    for group in groups:
-        far = [(c.runaway, c) for c in group.cells if c.lost and c.runaway is not None]
-        if far:
-            found, cell = min(far, key=lambda pair: pair[0].round)
-            words.append(
-                f"{titles[group.algorithm]} (round {found.round}, client {found.client}: "
-                f"{found.times_in_words} times)"
-            )
-            remedies.append(remedy(cell.config.get("federation", {})))
-    if not words:
+def _left_aside(compared: _Compared) -> str:
+    names = [compared.title(group) for group in compared.aside]
+    if not names:
         return ""
-    return (
-        "Where accuracy was lost a single client's update had moved the model many times as far as the "
-        f"median update of its round: {listing(words)}. {' '.join(dict.fromkeys(remedies))}"
-    )
+    verb = "shares" if len(names) == 1 else "share"
+    return f"{listing(names)} {verb} no seed with {compared.title(compared.base)} yet."
 
 
-def _averages(compared: Sequence[Group], titles: Mapping[str, str]) -> str:
-    """Say what averaging the rounds' models gives, on the seeds that were averaged for all."""
-    averaged = [g for g in compared if any(math.isfinite(c.final_average) for c in g.cells)]
-    seeds = _averaged_seeds(averaged)
-    if not seeds:
-        return ""
-    groups = [group.only(seeds) for group in averaged]
-    top = max(groups, key=lambda group: _average(group, _final_average))
-    gain = _average(top, lambda cell: cell.final_average - cell.final)
-    shown = with_spread(top.over_seeds(_final_average), percent)
-    if abs(gain) < 0.00005:
-        change = "as much as"
-    else:
-        change = f"{points(abs(gain))} points {'above' if gain > 0 else 'below'}"
-    on = ""
-    if len(seeds) < len(compared[0].cells):
-        which = "seed" if len(seeds) == 1 else "seeds"
-        on = f" ({which} {listing([str(seed) for seed in seeds])}, where all of these have one)"
-    return (
-        f"Of the averages over the rounds{on} {titles[top.algorithm]}'s has the highest mean final "
-        f"accuracy: {shown}, {change} the model of its own last round."
-    )
+def _bytes(group: Group) -> float:
+    return sum(cell.total_bytes for cell in group.cells) / len(group.cells)
 
 
-def _averaged_seeds(groups: Sequence[Group]) -> list[int]:
-    """Return the seeds on which each of the groups has an average over the rounds."""
-    known = [
-        {cell.seed for cell in group.cells if math.isfinite(cell.final_average)} for group in groups
-    ]
-    return sorted(set.intersection(*known)) if known else []
+def _beside(lead: Lead, whom: str, digits: int = 2) -> str:
+    """Say how far ahead of ``whom`` it is, with the figure of that one, and whether that is clear."""
+    other = _shown(lead.second, lead.figure, digits)
+    return f"{_above(lead.size, digits)} {whom} ({other}): {lead.standing(digits)}"
 
 
-def _left_aside(
-    groups: Sequence[Group], compared: Sequence[Group], titles: Mapping[str, str]
-) -> str:
-    names = {group.algorithm for group in compared}
-    aside = [titles[group.algorithm] for group in groups if group.algorithm not in names]
-    if not aside:
-        return ""
-    verb = "has" if len(aside) == 1 else "have"
-    return f"{listing(aside)} {verb} fewer seeds than these and {verb} been left out of the comparison."
+def _above(size: float, digits: int = 2) -> str:
+    text = decimal(100 * abs(size), digits)
+    if not text.strip("0."):
+        return "the same as"
+    return f"{text} points {'above' if size > 0 else 'below'}"
 
 
-def _accuracy(group: Group) -> str:
-    return with_spread(group.over_seeds(_final), percent)
-
-
-def _mean(group: Group) -> float:
-    return _average(group, _final)
-
-
-def _average(group: Group, figure: Callable[[CellResult], float]) -> float:
-    found = group.over_seeds(figure)
-    return math.nan if found is None else found.mean
-
-
-def _final(cell: CellResult) -> float:
-    return cell.final
-
-
-def _final_average(cell: CellResult) -> float:
-    return cell.final_average
+def _shown(group: Group, figure: Figure = FINAL, digits: int = 2) -> str:
+    return with_spread(group.over_seeds(figure.value), lambda value: percent(value, digits))

@@ -1,0 +1,104 @@
+"""What went wrong in the cells of a study, in sentences: models lost, never learned, not measured."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from fedlens.report.runaway import remedy
+from fedlens.report.study_content import CellResult, Group
+from fedlens.report.wording import count, decimal, listing, percent, spelled
+
+NEAR_CHANCE = 0.02  # above guessing, still no more than guessing
+
+
+def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> list[str]:
+    """Return a sentence for each kind of failure that cells of these algorithms show.
+
+    Args:
+        groups: the algorithms of one partition, with all their finished seeds.
+        titles: algorithm -> its title.
+        classes: number of them, which says what guessing gives.
+    """
+    found = [
+        _lost(groups, titles),
+        _at_chance(groups, titles, classes),
+        _stopped(groups, titles),
+        _unmeasured(groups, titles),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def at_chance(cell: CellResult, classes: int) -> bool:
+    """Whether a cell ends no better than guessing one of so many equally frequent classes."""
+    return classes > 1 and cell.final <= 1 / classes + NEAR_CHANCE
+
+
+def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
+    """Name who lost what had been learned, and the client that went far ahead of the others by then."""
+    words, remedies = [], []
+    for group in groups:
+        cells = [cell for cell in group.cells if cell.lost_in is not None]
+        if not cells:
+            continue
+        worst = min(cells, key=lambda cell: cell.lost_in or 0)
+        told = f"{percent(worst.best, 1)} at best, {percent(worst.final, 1)} at the end"
+        far = worst.runaway
+        if far is not None and far.round <= (worst.lost_in or 0):
+            told += f"; client {far.client} in round {far.round}: {far.times_in_words} times"
+            remedies.append(remedy(worst.config.get("federation", {})))
+        words.append(
+            f"{titles[group.algorithm]} in round {worst.lost_in}{_share(cells, group)} ({told})"
+        )
+    if not words:
+        return ""
+    how = (
+        ". Where a client is named its update was the first to be ten or more times as long as the "
+        "median of its round. "
+        if remedies
+        else "."
+    )
+    return f"Lost what had been learned: {listing(words)}{how}{' '.join(dict.fromkeys(remedies))}"
+
+
+def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> str:
+    words = _named(groups, titles, lambda cell: cell.lost_in is None and at_chance(cell, classes))
+    if not words:
+        return ""
+    verb = "ends" if len(words) == 1 else "end"
+    return (
+        f"{listing(words)} {verb} no better than guessing, which gives {decimal(100 / classes, 1)}"
+        "\u00a0%."
+    )
+
+
+def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
+    """Name the algorithms whose rounds came to nothing before the end, though nothing was lost."""
+    words = []
+    for group in groups:
+        cells = [c for c in group.cells if c.lost_in is None and c.stopped is not None]
+        if cells:
+            first = min(cell.stopped or 0 for cell in cells)
+            words.append(f"{titles[group.algorithm]} after round {first}{_share(cells, group)}")
+    return f"No client's update could be used for {listing(words)}." if words else ""
+
+
+def _unmeasured(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
+    words = _named(groups, titles, lambda cell: not math.isfinite(cell.final))
+    return f"There is no accuracy of the last round for {listing(words)}." if words else ""
+
+
+def _named(
+    groups: Sequence[Group], titles: Mapping[str, str], failed: Callable[[CellResult], bool]
+) -> list[str]:
+    words = []
+    for group in groups:
+        cells = [cell for cell in group.cells if failed(cell)]
+        if cells:
+            words.append(f"{titles[group.algorithm]}{_share(cells, group)}")
+    return words
+
+
+def _share(cells: Sequence[CellResult], group: Group) -> str:
+    """Say on how many of the seeds it happened, where not on all."""
+    if len(cells) == len(group.cells):
+        return ""
+    return f" on {spelled(len(cells))} of {count(len(group.cells), 'seed')}"
