@@ -9,8 +9,8 @@ from typing import Any
 from fedlens.report.history import Line, listed, look, steps
 from fedlens.report.wording import whole
 
-# Medians. In our studies what passed ten cost FedAvg and its like 3 to 13 points in that round, and stood at
-# the beginning of every loss under SCAFFOLD (docs/results/README.md); all else stayed below nine.
+# Medians. In our studies what passed ten cost FedAvg and its like 3 to 13 points in that round, and
+# began every loss under SCAFFOLD (docs/results/README.md); all else stayed below nine.
 FAR = 10.0
 
 

@@ -32,11 +32,13 @@ from fedlens.report.wording import count, duration, listing, percent, with_sprea
 PAGE, TABLE, MANIFEST = "study.html", "table.csv", "manifest.json"
 RULE = (
     "Computed from the figures below. Each algorithm is held against FedAvg (the first algorithm, "
-    "where a study has no FedAvg) on the seeds that both have. A lead counts where it is larger than "
-    "the spread: the standard deviations over seeds of both together. Fewer than three seeds leave a "
-    "point open at least, a single one as much as both curves swing over the last tenth of the rounds "
-    "(five at least), and are a reason to try an algorithm, not to use it. An average over the rounds "
-    "is advised where it is better than the last round on every seed."
+    "where a study has no FedAvg) by its accuracy after the last round, on the seeds that both have. "
+    "A lead counts where it is larger than the spread: the standard deviations over seeds of both "
+    "together. Fewer than three seeds leave a point open at least, a single one as much as both curves "
+    "vary over the last tenth of the rounds (five at least), and they are a reason to try an "
+    "algorithm, not to use it. So is the lead of one that fails on a seed: that loses 20 points or "
+    "more of its best round, to the end, or ends within two points of guessing. An average over "
+    "the rounds is advised where it is better than the last round on each of three seeds or more."
 )
 
 

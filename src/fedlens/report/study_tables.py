@@ -195,13 +195,11 @@ def _rows(summary: StudySummary, cell: Callable[[Group], str]) -> list[list[str]
 
 def _ends(summary: StudySummary) -> str:
     """Explain the lines of :func:`_came_to_nothing`, as far as the tables have them."""
-    cells = summary.cells
-    lost = any(cell.lost_in is not None for cell in cells)
-    stopped = any(cell.lost_in is None and cell.stopped is not None for cell in cells)
+    groups = [group for key in summary.partitions for group in summary.groups(key)]
     said = ""
-    if lost:
+    if any(group.lost_in for group in groups):
         said += f" Lost: {100 * LOST:.0f} points or more below its best round, to the end."
-    if stopped:
+    if any(group.stopped and not group.lost_in for group in groups):
         said += (
             " No update after a round: no client's could be used from then on, as where none is "
             "finite."

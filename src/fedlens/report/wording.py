@@ -15,9 +15,9 @@ def percent(value: float, digits: int = 2) -> str:
     return f"{decimal(100 * value, digits)}{_SPACE}%" if math.isfinite(value) else NONE
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 2) -> str:
     """Return a difference of shares in percentage points, e.g. ``4.70``."""
-    return decimal(100 * value, 2)
+    return decimal(100 * value, digits)
 
 
 def signed_points(value: float) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fedlens.report.runaway import remedy
 from fedlens.report.study_content import CellResult, Group
-from fedlens.report.wording import count, decimal, listing, percent, spelled
+from fedlens.report.wording import count, listing, percent, spelled
 
 NEAR_CHANCE = 0.02  # above guessing, still no more than guessing
 
@@ -32,6 +32,23 @@ def at_chance(cell: CellResult, classes: int) -> bool:
     return classes > 1 and cell.final <= 1 / classes + NEAR_CHANCE
 
 
+def failed(group: Group, classes: int) -> list[CellResult]:
+    """Return the cells of a group that lost what they had learned, or that learned nothing."""
+    return [cell for cell in group.cells if cell.lost_in is not None or at_chance(cell, classes)]
+
+
+def sound(group: Group, classes: int) -> bool:
+    """Return whether no cell of a group failed."""
+    return not failed(group, classes)
+
+
+def on_seeds(cells: Sequence[CellResult], group: Group) -> str:
+    """Say on how many of a group's seeds something happened, where not on all."""
+    if len(cells) == len(group.cells):
+        return ""
+    return f" on {spelled(len(cells))} of {count(len(group.cells), 'seed')}"
+
+
 def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name who lost what had been learned, and the client that went far ahead of the others by then."""
     words, remedies = [], []
@@ -39,15 +56,14 @@ def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
         cells = [cell for cell in group.cells if cell.lost_in is not None]
         if not cells:
             continue
-        worst = min(cells, key=lambda cell: cell.lost_in or 0)
-        told = f"{percent(worst.best, 1)} at best, {percent(worst.final, 1)} at the end"
-        far = worst.runaway
-        if far is not None and far.round <= (worst.lost_in or 0):
+        first = min(cells, key=lambda cell: cell.lost_in or 0)
+        told = f"{percent(first.best, 1)} at best, {percent(first.final, 1)} at the end"
+        far = first.runaway
+        if far is not None and far.round <= (first.lost_in or 0):
             told += f"; client {far.client} in round {far.round}: {far.times_in_words} times"
-            remedies.append(remedy(worst.config.get("federation", {})))
-        words.append(
-            f"{titles[group.algorithm]} in round {worst.lost_in}{_share(cells, group)} ({told})"
-        )
+            remedies.append(remedy(first.config.get("federation", {})))
+        when = _when("in", first.lost_in, cells, group)
+        words.append(f"{titles[group.algorithm]} {when} ({told})")
     if not words:
         return ""
     how = (
@@ -64,10 +80,7 @@ def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int)
     if not words:
         return ""
     verb = "ends" if len(words) == 1 else "end"
-    return (
-        f"{listing(words)} {verb} no better than guessing, which gives {decimal(100 / classes, 1)}"
-        "\u00a0%."
-    )
+    return f"{listing(words)} {verb} hardly better than guessing ({percent(1 / classes, 1)})."
 
 
 def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
@@ -77,7 +90,7 @@ def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
         cells = [c for c in group.cells if c.lost_in is None and c.stopped is not None]
         if cells:
             first = min(cell.stopped or 0 for cell in cells)
-            words.append(f"{titles[group.algorithm]} after round {first}{_share(cells, group)}")
+            words.append(f"{titles[group.algorithm]} {_when('after', first, cells, group)}")
     return f"No client's update could be used for {listing(words)}." if words else ""
 
 
@@ -93,12 +106,11 @@ def _named(
     for group in groups:
         cells = [cell for cell in group.cells if failed(cell)]
         if cells:
-            words.append(f"{titles[group.algorithm]}{_share(cells, group)}")
+            words.append(f"{titles[group.algorithm]}{on_seeds(cells, group)}")
     return words
 
 
-def _share(cells: Sequence[CellResult], group: Group) -> str:
-    """Say on how many of the seeds it happened, where not on all."""
-    if len(cells) == len(group.cells):
-        return ""
-    return f" on {spelled(len(cells))} of {count(len(group.cells), 'seed')}"
+def _when(word: str, first: int | None, cells: Sequence[CellResult], group: Group) -> str:
+    """Say in which round something happened, the first one where it happened on several seeds."""
+    earliest = "first " if len(cells) > 1 else ""
+    return f"{earliest}{word} round {first}{on_seeds(cells, group)}"

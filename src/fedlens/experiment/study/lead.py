@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedlens.report.study_content import CellResult, Group
-from fedlens.report.wording import count, decimal
+from fedlens.report.wording import count, points
 
 POINT = 0.01  # what fewer than three seeds leave open at least
 ENOUGH = 3  # seeds from which the spread over them is worth something
@@ -39,6 +39,13 @@ class Figure:
 FINAL = Figure(lambda cell: cell.final, lambda cell: cell.accuracy)
 AVERAGE = Figure(lambda cell: cell.final_average, lambda cell: cell.averaged)
 WORST = Figure(lambda cell: cell.worst_client)
+BYTES = Figure(lambda cell: cell.total_bytes)
+
+
+def average_is_better(group: Group) -> bool:
+    """Return whether its rounds' average ends above its last round on each of three seeds or more."""
+    better = [cell.final_average > cell.final for cell in group.cells]  # false where there is none
+    return len(better) >= ENOUGH and all(better)
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,12 @@ class Lead:
         return self.figure.of(self.first) - self.figure.of(self.second)
 
     @property
-    def open(self) -> float:
+    def margin(self) -> float:
         """How large a lead these seeds leave open, whoever is better.
 
         Both standard deviations over seeds together, so that beyond it the ranges mean ± sd do not
         meet. Fewer than three seeds leave at least a point open, and a single one as much as both
-        curves swing over their last rounds (infinity where there is no curve).
+        curves vary over their last rounds (infinity where there is no curve).
         """
         both = (self.first, self.second)
         if len(self.seeds) > 1:
@@ -91,17 +98,22 @@ class Lead:
     @property
     def clear(self) -> bool:
         """Whether it is larger than what the seeds leave open."""
-        return self.size > self.open
+        return self.size > self.margin
 
     @property
     def behind(self) -> bool:
         """Whether the second is ahead by more than what the seeds leave open."""
-        return -self.size > self.open
+        return -self.size > self.margin
 
     @property
     def shown(self) -> bool:
         """Whether it is clear on three seeds or more."""
         return self.clear and len(self.seeds) >= ENOUGH
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """What it counts for beside other leads: shown before clear, clear before size."""
+        return self.shown, self.clear, self.size
 
     @property
     def on_each_seed(self) -> bool:
@@ -112,18 +124,18 @@ class Lead:
 
     def standing(self, digits: int = 2) -> str:
         """Say whether it is larger than what the seeds leave open, such as ``within ...``."""
-        if math.isinf(self.open):
+        if math.isinf(self.margin):
             return "one seed cannot show that"
-        many = len(self.seeds) >= ENOUGH
-        limit = f"({decimal(100 * self.open, digits)} points)"
+        several = len(self.seeds) > 1
+        limit = f"({points(self.margin, digits)} points)"
         seeds = count(len(self.seeds), "seed")
-        leave = "leave" if len(self.seeds) > 1 else "leaves"
-        what = f"the spread over seeds {limit}" if many else f"what {seeds} {leave} open {limit}"
+        if len(self.seeds) >= ENOUGH:
+            what = f"the spread over seeds {limit}"
+        else:
+            what = f"what {seeds} {'leave' if several else 'leaves'} open {limit}"
         if self.clear or self.behind:
             return f"more than {what}"
-        always = (
-            f", though on each of the {seeds}" if self.on_each_seed and leave == "leave" else ""
-        )
+        always = f", though on each of the {seeds}" if several and self.on_each_seed else ""
         return f"within {what}{always}"
 
     @property
@@ -135,6 +147,9 @@ class Lead:
 
 
 def _swing(curve: Sequence[float]) -> float:
-    """Return the sample standard deviation over the last tenth of the rounds, five at least."""
+    """Return the sample standard deviation over the last tenth of the rounds, five at least.
+
+    A curve that still rises varies too. It is zero where fewer than two of them were measured.
+    """
     known = [value for value in curve[-max(5, len(curve) // _LAST) :] if math.isfinite(value)]
     return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0

@@ -1,0 +1,95 @@
+"""The algorithms of one partition held against one of them, and which of them is told of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedlens.experiment.study.failures import sound
+from fedlens.experiment.study.lead import FINAL, Lead
+from fedlens.report.study_content import Group, StudySummary
+
+REFERENCE = "fedavg"  # what the others are held against; the study's first algorithm without it
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The algorithms of a partition, held against the reference by their last rounds.
+
+    Attributes:
+        titles: algorithm -> its title.
+        classes: number of classes.
+        base: the reference, or the first measured algorithm where the reference has no figure.
+        pick: the one that is told of.
+        lead: of the pick over the base; over the next where the pick is the base.
+        others: all but the pick that share a seed with the base, best first.
+        aside: those that share none.
+
+    Groups hold the seeds whose last round was measured.
+    """
+
+    titles: Mapping[str, str]
+    classes: int
+    base: Group
+    pick: Group
+    lead: Lead
+    others: Sequence[Group]
+    aside: Sequence[Group]
+
+    @property
+    def base_is_pick(self) -> bool:
+        """Whether the one that is told of is what the others are held against."""
+        return self.pick.algorithm == self.base.algorithm
+
+    def title(self, group: Group) -> str:
+        """Return the title of a group's algorithm."""
+        return self.titles[group.algorithm]
+
+    def sound(self, group: Group) -> bool:
+        """Return whether none of a group's seeds failed."""
+        return sound(group, self.classes)
+
+
+def reference(summary: StudySummary) -> str:
+    """Return the algorithm that the others of a study are held against."""
+    return REFERENCE if REFERENCE in summary.algorithms else next(iter(summary.algorithms))
+
+
+def measured(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups with those of their seeds whose last round was measured."""
+    return [group.only(sorted(seeds)) for group in groups if (seeds := FINAL.seeds(group))]
+
+
+def compare(summary: StudySummary, partition: str) -> Comparison | None:
+    """Hold the algorithms of a partition against the reference.
+
+    Told of is an algorithm that fails on no seed before one that does, then one whose lead over the
+    reference counts for more (:attr:`Lead.rank`); but one that is shown to be ahead of that goes
+    before it, and so does the reference where no other is above it.
+
+    Returns:
+        None where no algorithm shares a seed with the reference.
+    """
+    groups = measured(summary.groups(partition))
+    if not groups:
+        return None
+    name, classes = reference(summary), len(summary.class_names)
+    base = next((group for group in groups if group.algorithm == name), groups[0])
+    leads = {
+        group.algorithm: lead
+        for group in groups
+        if group is not base and (lead := Lead.between(group, base)) is not None
+    }
+    if not leads:
+        return None
+    rivals = [group for group in groups if group.algorithm in leads]
+    rivals.sort(key=lambda g: (sound(g, classes), leads[g.algorithm].rank), reverse=True)
+    pick = rivals[0]
+    for rival in rivals[1:]:  # on seeds that the reference does not have, another may be ahead
+        ahead = Lead.between(rival, pick)
+        if leads[rival.algorithm].shown and ahead is not None and ahead.shown:
+            pick = rival
+    lead = leads[pick.algorithm]
+    others = [base, *(rival for rival in rivals if rival is not pick)]
+    if lead.size <= 0:
+        pick, lead, others = base, Lead(lead.second, lead.first, FINAL), rivals
+    aside = [g for g in groups if g is not base and g.algorithm not in leads]
+    return Comparison(summary.algorithms, classes, base, pick, lead, others, aside)

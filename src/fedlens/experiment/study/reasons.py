@@ -1,0 +1,187 @@
+"""What the figures of one partition say of the algorithm that is told of, a sentence or two each."""
+
+from fedlens.experiment.study.comparison import Comparison
+from fedlens.experiment.study.lead import (
+    AVERAGE,
+    BYTES,
+    FINAL,
+    WORST,
+    Figure,
+    Lead,
+    average_is_better,
+)
+from fedlens.report.study_content import Group
+from fedlens.report.wording import count, decimal, listing, percent, points, spelled, with_spread
+
+
+def reasons(comparison: Comparison) -> list[str]:
+    """Return how the pick of a comparison stands beside the reference and the others."""
+    found = [
+        _ends(comparison),
+        _told_apart(comparison),
+        _average(comparison),
+        _average_of_base(comparison),
+        _cost(comparison),
+        _worst(comparison),
+        _higher_average(comparison),
+        _left_aside(comparison),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def average_above(comparison: Comparison, group: Group) -> Lead | None:
+    """Return by how much another's average is above that of ``group``; None if none is.
+
+    Of several it is the lead that counts for most.
+    """
+    others = [comparison.pick, *comparison.others]
+    leads = [Lead.between(other, group, AVERAGE) for other in others if other is not group]
+    above = [lead for lead in leads if lead is not None and _differs(lead.size) and lead.size > 0]
+    return max(above, key=lambda lead: lead.rank, default=None)
+
+
+def _ends(comparison: Comparison) -> str:
+    """Say where the pick ends, beside the reference, or beside the next where it is the reference."""
+    lead, pick = comparison.lead, comparison.pick
+    rank = "the next, " if comparison.base_is_pick else ""
+    said = (
+        f"{comparison.title(pick)} ends at {_shown(lead.first)} {lead.over}, "
+        f"{_beside(lead, rank + comparison.title(lead.second))}."
+    )
+    if len(pick.seeds) > len(lead.seeds):
+        said += f" Over all its {count(len(pick.seeds), 'seed')} it ends at {_shown(pick)}."
+    return said
+
+
+def _told_apart(comparison: Comparison) -> str:
+    """Name the others that the pick is not clearly ahead of."""
+    near: list[str] = []
+    ahead: list[str] = []
+    for other in comparison.others:
+        lead = Lead.between(comparison.pick, other)
+        if lead is None or other.algorithm == comparison.lead.second.algorithm or lead.clear:
+            continue
+        on = "" if lead.seeds == comparison.lead.seeds else f" {lead.over}"
+        words = f"{comparison.title(other)} ({_shown(lead.second)}{on})"
+        (ahead if lead.behind else near).append(words)
+    who = comparison.title(comparison.pick)
+    sentences = []
+    if near:
+        sentences.append(f"{who} cannot be told apart from {listing(near)}.")
+    if ahead:
+        sentences.append(
+            f"{listing(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of {who} there."
+        )
+    return " ".join(sentences)
+
+
+def _average(comparison: Comparison) -> str:
+    """Say what averaging its rounds' models gives the pick, and how it then stands."""
+    pick, base = comparison.pick, comparison.title(comparison.base)
+    seeds = sorted(AVERAGE.seeds(pick))
+    if not seeds:
+        return ""
+    said = f"The average of its rounds' models ends at {_gain(pick.only(seeds))}"
+    if len(seeds) < len(pick.seeds):
+        said += f" on {spelled(len(seeds))} of its {count(len(pick.seeds), 'seed')}"
+    if comparison.base_is_pick:
+        return f"{said}."
+    lead = Lead.between(pick, comparison.base, AVERAGE)
+    if lead is None:
+        return f"{said}; {base} has none to hold it against."
+    beside = _beside(lead, f"{base}'s")
+    if len(lead.seeds) == len(seeds):
+        return f"{said} and {beside}."
+    return f"{said}. {lead.over.capitalize()} it is {_shown(lead.first, AVERAGE)}, {beside}."
+
+
+def _average_of_base(comparison: Comparison) -> str:
+    """Say what the reference gains by an average that is advised, where its last round is told of."""
+    base = comparison.base
+    if comparison.base_is_pick or comparison.lead.shown or not average_is_better(base):
+        return ""
+    return f"{comparison.title(base)}'s average ends at {_gain(base)}."
+
+
+def _higher_average(comparison: Comparison) -> str:
+    """Name an algorithm whose average is above that of the pick, but for the reference, told before."""
+    lead = average_above(comparison, comparison.pick)
+    if lead is None or lead.first.algorithm == comparison.base.algorithm:
+        return ""
+    whose = f"{comparison.title(lead.first)}'s average ({_shown(lead.first, AVERAGE)})"
+    beside = _beside(lead, f"{comparison.title(comparison.pick)}'s")
+    return f"{lead.over.capitalize()} {whose} is {beside}."
+
+
+def _cost(comparison: Comparison) -> str:
+    """Say what the pick sends, in times of the reference."""
+    lead, who = comparison.lead, comparison.title(comparison.base)
+    ours, theirs = BYTES.of(lead.first), BYTES.of(lead.second)
+    if comparison.base_is_pick or not ours or not theirs:  # trained centrally
+        return ""
+    if abs(ours / theirs - 1) < 0.005:
+        return f"It sends as many bytes as {who}."
+    return f"It sends {decimal(ours / theirs, 2)} times the bytes of {who}."
+
+
+def _worst(comparison: Comparison) -> str:
+    """Say how the worst served client of the pick fares, beside that of the reference."""
+    pick = comparison.pick
+    if not WORST.seeds(pick):
+        return ""
+    lead = None if comparison.base_is_pick else Lead.between(pick, comparison.base, WORST)
+    shown = pick.only(sorted(WORST.seeds(pick))) if lead is None else lead.first
+    said = f"{_worst_client(shown)} {_shown(shown, WORST, 1)}"
+    if len(shown.seeds) < len(pick.seeds):
+        said += f" on {spelled(len(shown.seeds))} of its {count(len(pick.seeds), 'seed')}"
+    if lead is None:
+        return f"{said}."
+    whose = f"{comparison.title(comparison.base)}'s"
+    return f"{said}, {_beside(lead, whose, 1)}."
+
+
+def _worst_client(group: Group) -> str:
+    """Begin a sentence about the worst served client; say so where not all are measured."""
+    measured = min(len(cell.clients) for cell in group.cells)
+    everyone = max(cell.federation for cell in group.cells)
+    if measured >= everyone:
+        return "Its worst served client gets"
+    return (
+        f"Of the {measured} of {everyone} clients that are measured, those whose update was used in "
+        "the last round, its worst served one gets"
+    )
+
+
+def _left_aside(comparison: Comparison) -> str:
+    names = [comparison.title(group) for group in comparison.aside]
+    if not names:
+        return ""
+    verb = "shares" if len(names) == 1 else "share"
+    return f"{listing(names)} {verb} no seed with {comparison.title(comparison.base)} yet."
+
+
+def _gain(group: Group) -> str:
+    """Say where an average ends, and how far that is from the last round on the same seeds."""
+    size = AVERAGE.of(group) - FINAL.of(group)
+    return f"{_shown(group, AVERAGE)}, {_above(size)} its last round"
+
+
+def _beside(lead: Lead, whom: str, digits: int = 2) -> str:
+    """Say how far ahead of ``whom`` it is, with the figure of that one, and whether that counts."""
+    other = f"{_above(lead.size, digits)} {whom} ({_shown(lead.second, lead.figure, digits)})"
+    return f"{other}: {lead.standing(digits)}" if _differs(lead.size, digits) else other
+
+
+def _above(size: float, digits: int = 2) -> str:
+    if not _differs(size, digits):
+        return "the same as"
+    return f"{points(abs(size), digits)} points {'above' if size > 0 else 'below'}"
+
+
+def _differs(size: float, digits: int = 2) -> bool:
+    """Return whether a difference is seen with so many digits."""
+    return bool(points(abs(size), digits).strip("0."))
+
+
+def _shown(group: Group, figure: Figure = FINAL, digits: int = 2) -> str:
+    return with_spread(group.over_seeds(figure.value), lambda value: percent(value, digits))
