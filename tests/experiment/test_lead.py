@@ -77,8 +77,15 @@ def test_only_seeds_that_both_have_are_compared() -> None:
 
 
 def test_a_lead_as_large_as_what_is_open_counts_on_neither_side() -> None:
-    even = lead({"fedavg": [0.8] * 3, "scaffold": [0.8] * 3})
-    assert not even.clear and not even.behind and not even.on_each_seed
+    even = lead(
+        {"fedavg": [0.5] * 3, "scaffold": [0.5] * 3}
+    )  # exact in binary: nothing over nothing
+    assert (
+        even.size == even.margin == 0
+        and not even.clear
+        and not even.behind
+        and not even.on_each_seed
+    )
     back = lead({"fedavg": [0.82] * 3, "scaffold": [0.8] * 3})
     assert back.behind and not back.clear and back.rank < even.rank
     assert back.standing() == "more than the spread over seeds (0.00 points)"

@@ -118,6 +118,19 @@ def test_one_that_is_shown_to_be_ahead_of_the_first_choice_goes_before_it() -> N
     assert "ahead of" not in found.text
     found = said({"fedavg": [0.5] * 3 + [0.8] * 3, "scaffold": [0.9] * 3, "fedprox": [0.89] * 6})
     assert found.use == "Use SCAFFOLD."
+    # on two seeds it is not shown to be, nor is one whose own lead over FedAvg is not shown
+    found = said(
+        {"fedavg": [0.5] * 5, "scaffold": [0.9] * 3, "fedprox": [0.95, 0.95, 0.6, 0.6]},
+        {"fedprox": [1, 2, 3, 4]},
+    )
+    assert found.use == "Use SCAFFOLD."
+    assert "FedProx (95.00 ± 0.00 % over two seeds) is ahead of SCAFFOLD there." in found.reasons
+    found = said(
+        {"fedavg": [0.5] * 3 + [0.2, 0.9, 0.5], "scaffold": [0.9] * 3,
+         "fedprox": [0.95] * 3 + [0.3, 0.9, 0.5]}
+    )  # fmt: skip
+    assert found.use == "Use SCAFFOLD."
+    assert "FedProx (95.00 ± 0.00 %) is ahead of SCAFFOLD there." in found.reasons
 
 
 def test_those_that_cannot_be_told_apart_are_named() -> None:
@@ -146,6 +159,11 @@ def test_those_that_cannot_be_told_apart_are_named() -> None:
         {"fedavg": [0.8, 0.795], "scaffold": [0.9, 0.9], "fedprox": [0.895]}, {"fedprox": [1]}
     )
     assert "FedProx (89.50 % on one seed (1))." in other.text
+    ring = said(
+        {"fedavg": [0.5, 0.5], "scaffold": [0.9, 0.9], "fedprox": [0.895, 0.7]},
+        {"fedavg": [0, 2], "fedprox": [1, 2]},
+    )
+    assert "SCAFFOLD cannot be told apart from FedProx (89.50 % on one seed (1))." in ring.reasons
 
 
 def test_of_equals_the_reference_is_told_of() -> None:
@@ -354,7 +372,13 @@ def test_an_average_above_that_of_the_one_recommended_is_told() -> None:
     assert advice(both).use == (
         "Use SCAFFOLD with an average over the rounds. By an average over the rounds FedAvg is ahead."
     )
-    assert advice(both).text.count("FedAvg's (90.00 ± 0.00 %)") == 1
+    assert "points below FedAvg's (90.00 ± 0.00 %)" in advice(both).text
+    assert "FedAvg's average (90.00" not in advice(both).text
+    # what one seed says of averages stays below
+    values["scaffold"] = [0.7] * 3
+    one = advice(changed(hand_made(finals), averaged(values)))
+    assert one.use == "Use FedAvg: no other is shown to be better, and none sends fewer bytes."
+    assert "On one seed (0) FedProx's average (99.00 %) is 14.00 points above" in one.text
 
 
 def test_the_average_of_the_pick_is_held_against_that_of_the_reference() -> None:
@@ -362,6 +386,7 @@ def test_the_average_of_the_pick_is_held_against_that_of_the_reference() -> None
     values = {"fedavg": [0.7] * 3, "scaffold": [0.79] * 3}
     found = advice(changed(hand_made(finals), averaged(values)))
     assert found.use == "Use SCAFFOLD."  # its average is a point below its last round
+    assert "FedAvg's average ends" not in found.text  # better than its last round, but not advised
     assert (
         "The average of its rounds' models ends at 79.00 ± 0.00 %, 1.00 points below its last round "
         "and 9.00 points above FedAvg's (70.00 ± 0.00 %): more than the spread over seeds "
@@ -402,6 +427,13 @@ def test_seeds_without_a_measured_client_are_left_out_and_that_is_said() -> None
         "worst served one gets 60.0 ± 14.1 % on two of its three seeds, 10.0 points above FedAvg's "
         "(50.0 ± 0.0 %): within what two seeds leave open (14.1 points)."
     ) in advice(summary).reasons
+    reference = changed(
+        hand_made({"fedavg": [0.8] * 3, "scaffold": [0.6] * 3}),
+        lambda c: {"clients": ()} if c.seed == 1 else {},
+    )
+    assert ("Its worst served client gets 70.0 ± 0.0 % on two of its three seeds.") in advice(
+        reference
+    ).reasons
     none = changed(summary, lambda c: {"clients": ()})
     assert "worst" not in advice(none).text
     equal = changed(summary, lambda c: {"clients": (0.5, 0.7)})
@@ -411,6 +443,7 @@ def test_seeds_without_a_measured_client_are_left_out_and_that_is_said() -> None
 def test_a_central_reference_sends_nothing_to_compare_with() -> None:
     text = said({"fedavg": [0.80], "scaffold": [0.85]}, fedavg=0).text
     assert "bytes" not in text and "5.00 points above FedAvg" in text
+    assert "It sends" not in said({"fedavg": [0.80], "scaffold": [0.85]}, scaffold=0).text
 
 
 # --- what went wrong
