@@ -96,6 +96,10 @@ def test_what_counts_for_more_goes_first() -> None:
     clear = lead({"fedavg": [0.5], "scaffold": [0.55]})
     wide = lead({"fedavg": [0.1, 0.9], "scaffold": [0.3, 0.9]})
     assert shown.rank > clear.rank > wide.rank and shown.size < clear.size < wide.size
+    # of two that leave it open the one on more seeds: half a point on one seed says less
+    three = lead({"fedavg": [0.6, 0.7, 0.8], "scaffold": [0.603, 0.703, 0.803]})
+    one = lead({"fedavg": [0.6], "scaffold": [0.605]})
+    assert not three.clear and not one.clear and three.size < one.size and three.rank > one.rank
 
 
 def test_it_is_said_in_words() -> None:

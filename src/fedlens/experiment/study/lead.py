@@ -111,9 +111,9 @@ class Lead:
         return self.clear and len(self.seeds) >= ENOUGH
 
     @property
-    def rank(self) -> tuple[bool, bool, float]:
-        """What it counts for beside other leads: shown before clear, clear before size."""
-        return self.shown, self.clear, self.size
+    def rank(self) -> tuple[bool, bool, int, float]:
+        """What it counts for beside others: shown, then clear, then seeds up to three, then size."""
+        return self.shown, self.clear, min(len(self.seeds), ENOUGH), self.size
 
     @property
     def on_each_seed(self) -> bool:
