@@ -465,10 +465,14 @@ def test_the_command_runs_cells_lists_them_and_writes_the_page(done, tmp_path: P
     assert code == 0 and err == ""
     content = json.loads(text)
     assert (content["finished"], content["total"]) == (2, 8)
+    assert set(content["advice"]) == {"iid"}
+    advice = content["advice"]["iid"]
+    assert advice["use"] and len(advice["reasons"]) > 1
     cells = study.choose(["iid/*/0"])
     assert bytes_of(cells, tmp_path / "out") == bytes_of(cells, folder)
     code, text, _ = fedlens(*where, "--page-only")
     assert code == 0
+    assert f"IID: {advice['use']}\n  - {advice['reasons'][0]}\n  - " in text
     assert f"{100 * content['table'][0]['final_accuracy'][0]:.2f}" in text
     assert str(tmp_path / "out" / "study.html") in text.replace("\n", "")
     assert "6 of 8 cells are missing" in text

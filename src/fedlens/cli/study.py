@@ -218,7 +218,10 @@ def _print(summary: StudySummary, page: Path) -> None:
     title = f"Accuracy after the last round, and of the best round{average} (%)"
     table(title, list(made.columns), rows)
     for advice in recommend(summary):
-        out.print(f"{advice.title}: {advice.text}", highlight=False, soft_wrap=True)
+        first, *rest = filter(None, [advice.use, *advice.reasons])
+        out.print(f"{advice.title}: {first}", highlight=False, soft_wrap=True)
+        for reason in rest:
+            out.print(f"  - {reason}", highlight=False, soft_wrap=True)
     if summary.missing:
         out.print(f"{len(summary.missing)} of {summary.total} cells are missing.", highlight=False)
     out.print(f"Page: {page}", highlight=False, soft_wrap=True)
@@ -246,6 +249,9 @@ def _content(summary: StudySummary, page: Path) -> dict[str, Any]:
             }
             for group in groups
         ],
-        "advice": {advice.partition: advice.text for advice in recommend(summary)},
+        "advice": {
+            advice.partition: {"use": advice.use, "reasons": list(advice.reasons)}
+            for advice in recommend(summary)
+        },
         "missing": [cell.name for cell in summary.missing],
     }
