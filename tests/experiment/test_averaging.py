@@ -114,7 +114,7 @@ def test_a_study_shows_averages_beside_the_last_round_and_takes_them_from_elsewh
     assert "average" not in rows["FedProx"]
     (advice,) = recommend(summary)
     text = advice.text.replace("\u00a0", " ")
-    assert f"The average of its rounds' models ends at {100 * averaged.averaged[-1]:.2f} %" in text
+    assert f"The average of FedAvg's rounds ends at {100 * averaged.averaged[-1]:.2f} %" in text
     taken = summarise(study, tmp_path / "nothing", read_elsewhere(study, [tmp_path / "out"]))
     assert [cell.averaged for cell in taken.cells] == [averaged.averaged, ()]
     assert [cell.accuracy for cell in taken.cells] == [averaged.accuracy, plain.accuracy]

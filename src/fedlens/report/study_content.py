@@ -254,7 +254,8 @@ class Advice:
     Attributes:
         partition, title: its name, and in words.
         reasons: what the figures say, a sentence or two each.
-        use: what is to be used there, in one sentence; empty where nothing is recommended.
+        use: what is to be used there, or why nothing is recommended, in a sentence; empty where there
+            is nothing to compare.
     """
 
     partition: str

@@ -37,7 +37,8 @@ RULE = (
     "together. Fewer than three seeds leave a point open at least, a single one as much as both curves "
     "vary over the last tenth of the rounds (five at least), and they are a reason to try an "
     "algorithm, not to use it. So is the lead of one that fails on a seed: that loses 20 points or "
-    "more of its best round, to the end, or ends within two points of guessing. An average over "
+    "more of its best round, to the end, ends no more than two points above guessing, or has no update "
+    "that can be used any more; and so is one that does not fail where FedAvg does. An average over "
     "the rounds is advised where it is better than the last round on each of three seeds or more."
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedlens.experiment.study.failures import sound
-from fedlens.experiment.study.lead import FINAL, Lead
+from fedlens.experiment.study.lead import FINAL, Lead, measured
 from fedlens.report.study_content import Group, StudySummary
 
 REFERENCE = "fedavg"  # what the others are held against; the study's first algorithm without it
@@ -20,7 +20,7 @@ class Comparison:
         base: the reference, or the first measured algorithm where the reference has no figure.
         pick: the one that is told of.
         lead: of the pick over the base; over the next where the pick is the base.
-        others: all but the pick that share a seed with the base, best first.
+        others: all but the pick that share a seed with the base, and the base if it is not the pick.
         aside: those that share none.
 
     Groups hold the seeds whose last round was measured.
@@ -53,17 +53,18 @@ def reference(summary: StudySummary) -> str:
     return REFERENCE if REFERENCE in summary.algorithms else next(iter(summary.algorithms))
 
 
-def measured(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups with those of their seeds whose last round was measured."""
-    return [group.only(sorted(seeds)) for group in groups if (seeds := FINAL.seeds(group))]
+def held_against(summary: StudySummary, groups: Sequence[Group]) -> Group:
+    """Return the group of the reference, or the first where the reference is not among them."""
+    name = reference(summary)
+    return next((group for group in groups if group.algorithm == name), groups[0])
 
 
 def compare(summary: StudySummary, partition: str) -> Comparison | None:
     """Hold the algorithms of a partition against the reference.
 
-    Told of is an algorithm that fails on no seed before one that does, then one whose lead over the
-    reference counts for more (:attr:`Lead.rank`); but one that is shown to be ahead of that goes
-    before it, and so does the reference where no other is above it.
+    Told of is the algorithm whose lead over the reference counts for most (:attr:`Lead.rank`), one
+    that fails on no seed and whose lead is clear before all others; but one that is shown to be ahead
+    of that goes before it. Where the lead of the one so found is none, it is the reference.
 
     Returns:
         None where no algorithm shares a seed with the reference.
@@ -71,8 +72,7 @@ def compare(summary: StudySummary, partition: str) -> Comparison | None:
     groups = measured(summary.groups(partition))
     if not groups:
         return None
-    name, classes = reference(summary), len(summary.class_names)
-    base = next((group for group in groups if group.algorithm == name), groups[0])
+    base, classes = held_against(summary, groups), len(summary.class_names)
     leads = {
         group.algorithm: lead
         for group in groups
@@ -81,11 +81,17 @@ def compare(summary: StudySummary, partition: str) -> Comparison | None:
     if not leads:
         return None
     rivals = [group for group in groups if group.algorithm in leads]
-    rivals.sort(key=lambda g: (sound(g, classes), leads[g.algorithm].rank), reverse=True)
+
+    def strength(group: Group) -> tuple[bool, tuple[bool, bool, int, float]]:
+        lead = leads[group.algorithm]
+        return lead.clear and sound(group, classes), lead.rank
+
+    rivals.sort(key=strength, reverse=True)
     pick = rivals[0]
-    for rival in rivals[1:]:  # on seeds that the reference does not have, another may be ahead
+    for rival in rivals[1:]:  # on the seeds that the two share, another may be ahead
         ahead = Lead.between(rival, pick)
-        if leads[rival.algorithm].shown and ahead is not None and ahead.shown:
+        fit = leads[rival.algorithm].shown and sound(rival, classes)
+        if fit and ahead is not None and ahead.shown:
             pick = rival
     lead = leads[pick.algorithm]
     others = [base, *(rival for rival in rivals if rival is not pick)]

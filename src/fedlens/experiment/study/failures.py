@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from fedlens.experiment.study.lead import measured
 from fedlens.report.runaway import remedy
 from fedlens.report.study_content import CellResult, Group
 from fedlens.report.wording import count, listing, percent, spelled
@@ -18,10 +19,11 @@ def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -
         titles: algorithm -> its title.
         classes: number of them, which says what guessing gives.
     """
+    known = measured(groups)
     found = [
-        _lost(groups, titles),
-        _at_chance(groups, titles, classes),
-        _stopped(groups, titles),
+        _lost(known, titles),
+        _at_chance(known, titles, classes),
+        _stopped(known, titles),
         _unmeasured(groups, titles),
     ]
     return [sentence for sentence in found if sentence]
@@ -33,8 +35,12 @@ def at_chance(cell: CellResult, classes: int) -> bool:
 
 
 def failed(group: Group, classes: int) -> list[CellResult]:
-    """Return the cells of a group that lost what they had learned, or that learned nothing."""
-    return [cell for cell in group.cells if cell.lost_in is not None or at_chance(cell, classes)]
+    """Return the cells of a group that lost what they learned, learned nothing, or came to a stop."""
+    return [
+        cell
+        for cell in group.cells
+        if cell.lost_in is not None or cell.stopped is not None or at_chance(cell, classes)
+    ]
 
 
 def sound(group: Group, classes: int) -> bool:
@@ -91,7 +97,7 @@ def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
         if cells:
             first = min(cell.stopped or 0 for cell in cells)
             words.append(f"{titles[group.algorithm]} {_when('after', first, cells, group)}")
-    return f"No client's update could be used for {listing(words)}." if words else ""
+    return f"No client's update could be used any more: {listing(words)}." if words else ""
 
 
 def _unmeasured(groups: Sequence[Group], titles: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from fedlens.report.study_content import CellResult, Group
 from fedlens.report.wording import count, points
 
 POINT = 0.01  # what fewer than three seeds leave open at least
+SEEN = 1e-4  # a hundredth of a point: less is not seen in print, and is no lead
 ENOUGH = 3  # seeds from which the spread over them is worth something
 _LAST = 10  # the last tenth of the rounds shows how much a curve swings, five of them at least
 
@@ -44,8 +45,13 @@ BYTES = Figure(lambda cell: cell.total_bytes)
 
 def average_is_better(group: Group) -> bool:
     """Return whether its rounds' average ends above its last round on each of three seeds or more."""
-    better = [cell.final_average > cell.final for cell in group.cells]  # false where there is none
-    return len(better) >= ENOUGH and all(better)
+    gains = [cell.final_average - cell.final for cell in group.cells]  # NaN where there is none
+    return len(gains) >= ENOUGH and all(gain > SEEN for gain in gains)
+
+
+def measured(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups with those of their seeds whose last round was measured."""
+    return [group.only(sorted(seeds)) for group in groups if (seeds := FINAL.seeds(group))]
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Lead:
             return math.inf
         else:
             apart = sum(_swing(self.figure.curve(group.cells[0])) for group in both)
-        return apart if len(self.seeds) >= ENOUGH else max(POINT, apart)
+        return max(SEEN if len(self.seeds) >= ENOUGH else POINT, apart)
 
     @property
     def clear(self) -> bool:

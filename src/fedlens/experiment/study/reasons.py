@@ -41,12 +41,11 @@ def average_above(comparison: Comparison, group: Group) -> Lead | None:
 
 
 def _ends(comparison: Comparison) -> str:
-    """Say where the pick ends, beside the reference, or beside the next where it is the reference."""
+    """Say where the pick ends, beside the reference, or beside another where it is the reference."""
     lead, pick = comparison.lead, comparison.pick
-    rank = "the next, " if comparison.base_is_pick else ""
     said = (
         f"{comparison.title(pick)} ends at {_shown(lead.first)} {lead.over}, "
-        f"{_beside(lead, rank + comparison.title(lead.second))}."
+        f"{_beside(lead, comparison.title(lead.second))}."
     )
     if len(pick.seeds) > len(lead.seeds):
         said += f" Over all its {count(len(pick.seeds), 'seed')} it ends at {_shown(pick)}."
@@ -69,36 +68,26 @@ def _told_apart(comparison: Comparison) -> str:
     if near:
         sentences.append(f"{who} cannot be told apart from {listing(near)}.")
     if ahead:
-        sentences.append(
-            f"{listing(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of {who} there."
-        )
+        verb = "is" if len(ahead) == 1 else "are"
+        sentences.append(f"{listing(ahead)} {verb} ahead of {who} on the same seeds.")
     return " ".join(sentences)
 
 
 def _average(comparison: Comparison) -> str:
     """Say what averaging its rounds' models gives the pick, and how it then stands."""
-    pick, base = comparison.pick, comparison.title(comparison.base)
+    pick = comparison.pick
     seeds = sorted(AVERAGE.seeds(pick))
     if not seeds:
         return ""
-    said = f"The average of its rounds' models ends at {_gain(pick.only(seeds))}"
-    if len(seeds) < len(pick.seeds):
-        said += f" on {spelled(len(seeds))} of its {count(len(pick.seeds), 'seed')}"
-    if comparison.base_is_pick:
-        return f"{said}."
-    lead = Lead.between(pick, comparison.base, AVERAGE)
-    if lead is None:
-        return f"{said}; {base} has none to hold it against."
-    beside = _beside(lead, f"{base}'s")
-    if len(lead.seeds) == len(seeds):
-        return f"{said} and {beside}."
-    return f"{said}. {lead.over.capitalize()} it is {_shown(lead.first, AVERAGE)}, {beside}."
+    said = f"The average of {comparison.title(pick)}'s rounds ends at {_gain(pick.only(seeds))}"
+    return _beside_base(comparison, said, AVERAGE)
 
 
 def _average_of_base(comparison: Comparison) -> str:
-    """Say what the reference gains by an average that is advised, where its last round is told of."""
+    """Say what the reference gains by an average, where that is advised or the pick has none."""
     base = comparison.base
-    if comparison.base_is_pick or comparison.lead.shown or not average_is_better(base):
+    told = comparison.lead.shown and AVERAGE.seeds(comparison.pick)
+    if comparison.base_is_pick or told or not average_is_better(base):
         return ""
     return f"{comparison.title(base)}'s average ends at {_gain(base)}."
 
@@ -120,35 +109,48 @@ def _cost(comparison: Comparison) -> str:
     if comparison.base_is_pick or not ours or not theirs:  # trained centrally
         return ""
     if abs(ours / theirs - 1) < 0.005:
-        return f"It sends as many bytes as {who}."
-    return f"It sends {decimal(ours / theirs, 2)} times the bytes of {who}."
+        return f"{comparison.title(comparison.pick)} sends as many bytes as {who}."
+    times = decimal(ours / theirs, 2)
+    return f"{comparison.title(comparison.pick)} sends {times} times the bytes of {who}."
 
 
 def _worst(comparison: Comparison) -> str:
     """Say how the worst served client of the pick fares, beside that of the reference."""
-    pick = comparison.pick
-    if not WORST.seeds(pick):
+    seeds = sorted(WORST.seeds(comparison.pick))
+    if not seeds:
         return ""
-    lead = None if comparison.base_is_pick else Lead.between(pick, comparison.base, WORST)
-    shown = pick.only(sorted(WORST.seeds(pick))) if lead is None else lead.first
-    said = f"{_worst_client(shown)} {_shown(shown, WORST, 1)}"
-    if len(shown.seeds) < len(pick.seeds):
-        said += f" on {spelled(len(shown.seeds))} of its {count(len(pick.seeds), 'seed')}"
-    if lead is None:
+    served = comparison.pick.only(seeds)
+    said = f"{_worst_client(comparison, served)} {_shown(served, WORST, 1)}"
+    return _beside_base(comparison, said, WORST, 1)
+
+
+def _beside_base(comparison: Comparison, said: str, figure: Figure, digits: int = 2) -> str:
+    """Go on from a figure of all seeds of the pick to how it stands beside that of the reference."""
+    pick, base = comparison.pick, comparison.title(comparison.base)
+    seeds = figure.seeds(pick)
+    if len(seeds) < len(pick.seeds):
+        said += f" on {spelled(len(seeds))} of its {count(len(pick.seeds), 'seed')}"
+    if comparison.base_is_pick:
         return f"{said}."
-    whose = f"{comparison.title(comparison.base)}'s"
-    return f"{said}, {_beside(lead, whose, 1)}."
+    lead = Lead.between(pick, comparison.base, figure)
+    if lead is None:
+        return f"{said}; {base} has none on the same seeds."
+    beside = _beside(lead, f"{base}'s", digits)
+    if len(lead.seeds) == len(seeds):
+        return f"{said}, {beside}."
+    return f"{said}. {lead.over.capitalize()} it is {_shown(lead.first, figure, digits)}, {beside}."
 
 
-def _worst_client(group: Group) -> str:
+def _worst_client(comparison: Comparison, group: Group) -> str:
     """Begin a sentence about the worst served client; say so where not all are measured."""
+    who = comparison.title(group)
     measured = min(len(cell.clients) for cell in group.cells)
     everyone = max(cell.federation for cell in group.cells)
     if measured >= everyone:
-        return "Its worst served client gets"
+        return f"{who}'s worst served client gets"
     return (
         f"Of the {measured} of {everyone} clients that are measured, those whose update was used in "
-        "the last round, its worst served one gets"
+        f"the last round, {who}'s worst served one gets"
     )
 
 

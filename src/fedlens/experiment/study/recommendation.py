@@ -6,15 +6,15 @@ from fedlens.experiment.study.comparison import (
     REFERENCE,
     Comparison,
     compare,
-    measured,
+    held_against,
     reference,
 )
 from fedlens.experiment.study.failures import at_chance, failed, failures, on_seeds
-from fedlens.experiment.study.lead import BYTES, Lead, average_is_better
+from fedlens.experiment.study.lead import BYTES, Lead, average_is_better, measured
 from fedlens.experiment.study.reasons import average_above, reasons
 from fedlens.report.privacy_study import privacy_advice
 from fedlens.report.study_content import Advice, Group, StudySummary
-from fedlens.report.wording import count
+from fedlens.report.wording import count, listing
 
 __all__ = ["recommend"]
 
@@ -24,12 +24,13 @@ def recommend(summary: StudySummary) -> list[Advice]:
 
     Each algorithm is held against FedAvg by its accuracy after the last round, on the seeds that both
     have (:func:`~fedlens.experiment.study.comparison.compare`). The one that is told of is to be used
-    if its lead counts on three seeds and it failed on none, and to be tried if its lead counts at all;
-    else FedAvg is to be used, unless it failed. An average over the rounds is advised with either
-    where it is better than the last round on each of three seeds or more.
+    if its lead counts on three seeds and it failed on none; to be tried if its lead counts at all, or
+    if FedAvg failed on those seeds and it did not. Else FedAvg is to be used, unless it failed. An
+    average over the rounds is advised with either where it is better than the last round on each of
+    three seeds or more.
 
     A small version, or one where FedAvg has no figure, recommends nothing; a study without FedAvg
-    holds the others against its first algorithm, which it does not recommend.
+    holds the others against its first algorithm, which it recommends only if that is ahead of all.
     """
     if summary.kind == "privacy":
         return privacy_advice(summary)
@@ -46,23 +47,24 @@ def _advice(summary: StudySummary, partition: str, title: str) -> Advice:
 
 
 def _nothing_to_compare(summary: StudySummary, groups: Sequence[Group]) -> str:
-    names = [summary.algorithms[group.algorithm] for group in measured(groups)]
-    if len(names) > 1:
-        return f"No finished seed is shared with {names[0]}: nothing can be compared yet."
-    who = f"{names[0]} alone has" if names else "no algorithm has"
+    known = measured(groups)
+    base = summary.algorithms[held_against(summary, known).algorithm] if known else ""
+    if len(known) > 1:
+        return f"No finished seed is shared with {base}: nothing can be compared yet."
+    who = f"{base} alone has" if known else "no algorithm has"
     return f"So far {who} a figure here: there is nothing to compare."
 
 
 def _use(summary: StudySummary, comparison: Comparison) -> str:
     """Return the recommendation, in a sentence or two."""
     name = reference(summary)
-    everyone = [comparison.pick, *comparison.others]
+    everyone = [comparison.pick, *comparison.others, *comparison.aside]
     if summary.quick:
         return "The small version recommends nothing."
     if comparison.base.algorithm != name:
         missing = summary.algorithms[name]
         return f"Nothing to recommend yet: {missing}, which others are held against, has no figure."
-    if all(at_chance(cell, comparison.classes) for group in everyone for cell in group.cells):
+    if not any(_learned(comparison, group) for group in everyone):
         return "Use none of these: all end hardly better than guessing."
     return _use_pick(comparison) or _use_base(comparison, known=name == REFERENCE)
 
@@ -75,18 +77,15 @@ def _use_pick(comparison: Comparison) -> str:
         return ""
     sound = comparison.sound(pick)
     if lead.shown and sound:
-        return f"Use {who}{_averaged(pick)}.{_other_by_average(comparison, pick)}"
-    if lead.clear and not all(at_chance(cell, comparison.classes) for cell in pick.cells):
-        doubt = (
-            f"{count(len(lead.seeds), 'seed')} cannot show it"
-            if sound
-            else f"it fails{_on_seeds(comparison, pick)}"
-        )
-        return f"Worth a try: {who}, ahead of {base}, though {doubt}."
-    if sound and not comparison.sound(comparison.base):
+        return f"Use {who}{_averaged(comparison, pick)}."
+    if lead.clear and _learned(comparison, pick):
+        doubts = [] if lead.shown else [f"{count(len(lead.seeds), 'seed')} cannot show it"]
+        doubts += [] if sound else [f"it fails{_on_seeds(comparison, pick)}"]
+        return f"Worth a try: {who}, ahead of {base}, though {listing(doubts)}."
+    if sound and not comparison.sound(lead.second):
         return (
             f"Worth a try: {who}, which does not fail as {base} does"
-            f"{_on_seeds(comparison, comparison.base)}."
+            f"{_on_seeds(comparison, lead.second)}."
         )
     return ""
 
@@ -98,32 +97,35 @@ def _use_base(comparison: Comparison, *, known: bool) -> str:
     if not comparison.sound(base):
         fails = f"{who} fails{_on_seeds(comparison, base)}"
         return f"Nothing to recommend: {fails}, and no other is shown to be better."
-    leads = [Lead.between(base, other) for other in comparison.others]
+    leads = [Lead.between(base, other) for other in (*comparison.others, *comparison.aside)]
     ahead = comparison.base_is_pick and all(lead is not None and lead.shown for lead in leads)
     if not known and not ahead:
         return f"None is shown to be better than {who}."
     why = "it is ahead of all others here" if ahead else "no other is shown to be better"
     cheap = "" if ahead else _none_cheaper(comparison)
-    return f"Use {who}{_averaged(base)}: {why}{cheap}.{_other_by_average(comparison, base)}"
+    return f"Use {who}{_averaged(comparison, base)}: {why}{cheap}."
 
 
-def _averaged(group: Group) -> str:
+def _averaged(comparison: Comparison, group: Group) -> str:
+    """Add the average over the rounds to a recommendation, or who is ahead by it."""
+    lead = average_above(comparison, group)
+    if lead is not None and lead.shown:
+        return f" (by averages over the rounds {comparison.title(lead.first)} is ahead)"
     return " with an average over the rounds" if average_is_better(group) else ""
 
 
-def _other_by_average(comparison: Comparison, group: Group) -> str:
-    """Name the algorithm whose average is shown to be above that of the one recommended."""
-    lead = average_above(comparison, group)
-    if lead is None or not lead.shown:
-        return ""
-    return f" By an average over the rounds {comparison.title(lead.first)} is ahead."
-
-
 def _none_cheaper(comparison: Comparison) -> str:
-    """Say that no other sends fewer bytes than the reference, where that is so."""
-    ours = BYTES.of(comparison.base)
-    others = (comparison.pick, *comparison.others, *comparison.aside)
-    return ", and none sends fewer bytes" if 0 < ours <= min(map(BYTES.of, others)) else ""
+    """Say that no other sends fewer bytes than the reference on the same seeds, where that is so."""
+    if not BYTES.of(comparison.base):  # trained centrally
+        return ""
+    others = [comparison.pick, *comparison.others, *comparison.aside]
+    leads = [Lead.between(group, comparison.base, BYTES) for group in others]
+    fewest = all(lead is not None and lead.size >= 0 for lead in leads)
+    return ", and none sends fewer bytes" if fewest else ""
+
+
+def _learned(comparison: Comparison, group: Group) -> bool:
+    return not all(at_chance(cell, comparison.classes) for cell in group.cells)
 
 
 def _on_seeds(comparison: Comparison, group: Group) -> str:
