@@ -39,7 +39,8 @@ RULE = (
     "algorithm, not to use it. So is the lead of one that fails on a seed: that loses 20 points or "
     "more of its best round, to the end, ends no more than two points above guessing, or has no update "
     "that can be used any more; and so is one that does not fail where FedAvg does. An average over "
-    "the rounds is advised where it is better than the last round on each of three seeds or more."
+    "the rounds (federation.averaging) is advised where it is better than the last round on each of "
+    "three seeds or more."
 )
 
 

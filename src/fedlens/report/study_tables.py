@@ -22,12 +22,7 @@ def accuracy_table(summary: StudySummary) -> Table:
         average = group.over_seeds(lambda cell: cell.final_average)
         lines = [final, f"best {best}"]
         if average:
-            some = (
-                f" ({average.count} of {len(group.cells)})"
-                if average.count < len(group.cells)
-                else ""
-            )
-            lines.append(f"average {_points(average)}{some}")
+            lines.append(f"average {_points(average)}{_of(average.count, group)}")
         return "\n".join(lines + _came_to_nothing(group))
 
     rows = _rows(summary, both)
@@ -64,7 +59,7 @@ def target_table(summary: StudySummary, target: float) -> Table:
         if not reached:
             return NEVER
         sent = [n for n in (c.bytes_to(target) for c in group.cells) if n is not None]
-        some = f" ({len(reached)} of {len(rounds)})" if len(reached) < len(rounds) else ""
+        some = _of(len(reached), group)
         mean = float(np.mean(reached))
         return (
             f"{decimal(mean, 0 if mean == round(mean) else 1)}{some}\n{size(float(np.mean(sent)))}"
@@ -210,14 +205,15 @@ def _ends(summary: StudySummary) -> str:
 def _came_to_nothing(group: Group) -> list[str]:
     """Return a line that says when a model was lost, or when its last update was used, if so."""
     if group.lost_in:
-        return [f"lost in round {min(group.lost_in)}{_of(group.lost_in, group)}"]
+        return [f"lost in round {min(group.lost_in)}{_of(len(group.lost_in), group)}"]
     if group.stopped:
-        return [f"no update after round {min(group.stopped)}{_of(group.stopped, group)}"]
+        return [f"no update after round {min(group.stopped)}{_of(len(group.stopped), group)}"]
     return []
 
 
-def _of(some: list[int], group: Group) -> str:
-    return f" ({len(some)} of {len(group.cells)})" if len(group.cells) > 1 else ""
+def _of(some: int, group: Group) -> str:
+    """Return on how many of a group's seeds something holds, where not on all."""
+    return f" ({some} of {len(group.cells)})" if some < len(group.cells) else ""
 
 
 def _table(caption: str, summary: StudySummary, rows: list[list[str]]) -> Table:

@@ -19,7 +19,7 @@ class Comparison:
         classes: number of classes.
         base: the reference, or the first measured algorithm where the reference has no figure.
         pick: the one that is told of.
-        lead: of the pick over the base; over the next where the pick is the base.
+        lead: of the pick over the base; over the first of the others where the pick is the base.
         others: all but the pick that share a seed with the base, and the base if it is not the pick.
         aside: those that share none.
 

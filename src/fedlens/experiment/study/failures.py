@@ -8,7 +8,7 @@ from fedlens.report.runaway import remedy
 from fedlens.report.study_content import CellResult, Group
 from fedlens.report.wording import count, listing, percent, spelled
 
-NEAR_CHANCE = 0.02  # above guessing, still no more than guessing
+NEAR_CHANCE = 0.02  # above guessing: hardly better
 
 
 def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> list[str]:
@@ -30,7 +30,7 @@ def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -
 
 
 def at_chance(cell: CellResult, classes: int) -> bool:
-    """Whether a cell ends no better than guessing one of so many equally frequent classes."""
+    """Return whether a cell ends hardly better than guessing one of equally frequent classes."""
     return classes > 1 and cell.final <= 1 / classes + NEAR_CHANCE
 
 
@@ -106,11 +106,11 @@ def _unmeasured(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
 
 
 def _named(
-    groups: Sequence[Group], titles: Mapping[str, str], failed: Callable[[CellResult], bool]
+    groups: Sequence[Group], titles: Mapping[str, str], holds: Callable[[CellResult], bool]
 ) -> list[str]:
     words = []
     for group in groups:
-        cells = [cell for cell in group.cells if failed(cell)]
+        cells = [cell for cell in group.cells if holds(cell)]
         if cells:
             words.append(f"{titles[group.algorithm]}{on_seeds(cells, group)}")
     return words

@@ -56,7 +56,7 @@ def _nothing_to_compare(summary: StudySummary, groups: Sequence[Group]) -> str:
 
 
 def _use(summary: StudySummary, comparison: Comparison) -> str:
-    """Return the recommendation, in a sentence or two."""
+    """Return the recommendation, or why there is none, in a sentence."""
     name = reference(summary)
     everyone = [comparison.pick, *comparison.others, *comparison.aside]
     if summary.quick:
