@@ -213,6 +213,19 @@ def test_progress_runs_from_the_start_to_the_end(tmp_path: Path) -> None:
     assert done[-1] == events[-1].total == 6
 
 
+@pytest.mark.parametrize(("mode", "unit"), [("federated", "round"), ("central", "epoch")])
+@pytest.mark.parametrize(("hold_out", "split"), [(True, "validation"), (False, "test")])
+def test_a_line_of_progress_names_the_split_that_it_was_measured_on(
+    mode: str, unit: str, hold_out: bool, split: str, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    small = config(mode=mode, dataset__hold_out=hold_out)
+    start_run(small, tmp_path / "run", watch=events.append)
+    told = [event.message for event in events if event.message.startswith(f"{unit} ")]
+    assert told
+    assert all(f": {split} accuracy " in line for line in told)
+
+
 def test_a_finished_run_is_left_as_it_is(finished: fedlens.Run) -> None:
     before = {f: f.stat().st_mtime_ns for f in finished.path.rglob("*") if f.is_file()}
     resume_run(finished.path)

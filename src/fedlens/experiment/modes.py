@@ -77,7 +77,7 @@ def run_central(job: Job, watch: Watcher) -> nn.Module:
         memory = {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
         tensors = {"state": checkpoint.state, **memory}
         directory.write_checkpoint(checkpoint.epoch, tensors, config)
-        watch(Event(record.epoch, total, _line("epoch", record.epoch, total, record)))
+        watch(Event(record.epoch, total, _line("epoch", record.epoch, record, config)))
 
     steps = afford = None
     if book is not None:
@@ -148,7 +148,7 @@ def run_federated(job: Job, watch: Watcher) -> nn.Module:
             done = progress.round - 1 + progress.clients_done / progress.clients
             watch(Event(min(done, progress.round - 0.01), total))
         else:
-            line = _line("round", progress.round, total, progress.record)
+            line = _line("round", progress.round, progress.record, config)
             watch(Event(progress.round, total, line))
 
     return federate(
@@ -213,10 +213,12 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     }
 
 
-def _line(unit: str, number: int, total: int, record: RoundRecord | EpochRecord) -> str:
+def _line(unit: str, number: int, record: RoundRecord | EpochRecord, config: Config) -> str:
     accuracy = "" if record.validation is None else f"{100 * record.validation.accuracy:.2f} %"
     average = getattr(record, "averaged", None)
     beside = "" if average is None else f" (average {100 * average.accuracy:.2f} %)"
+    split = "validation" if config.dataset.hold_out else "test"
     return (
-        f"{unit} {number}/{total}: validation accuracy {accuracy}{beside} in {record.seconds:.1f} s"
+        f"{unit} {number}/{units(config)}: {split} accuracy {accuracy}{beside} in "
+        f"{record.seconds:.1f} s"
     )
