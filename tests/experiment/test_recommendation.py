@@ -298,6 +298,24 @@ def test_what_lost_its_model_on_a_seed_is_worth_a_try_at_most() -> None:
     )
 
 
+def test_one_that_fails_is_told_apart_by_that_from_one_that_does_not() -> None:
+    fedprox = [0.78, 0.1, 0.78]
+    found = advice(
+        changed(
+            hand_made({"fedavg": [0.8] * 3, "scaffold": [0.82] * 3, "fedprox": fedprox}),
+            lambda c: {"accuracy": lost(0.9, 0.1)} if c.final == 0.1 else {},
+        )
+    )
+    assert found.use == "Use SCAFFOLD."
+    assert "told apart" not in found.text
+    assert "Lost what had been learned: FedProx" in found.text
+    both = changed(  # the pick fails as well
+        hand_made({"fedavg": [0.7] * 3, "scaffold": [0.82, 0.76, 0.88], "fedprox": fedprox}),
+        lambda c: {"accuracy": lost(0.97, c.final)} if c.final in (0.1, 0.76) else {},
+    )
+    assert "SCAFFOLD cannot be told apart from FedProx (55.33 ± 39.26 %)." in advice(both).reasons
+
+
 def test_a_reference_that_fails_is_not_protected_by_the_spread_that_this_makes() -> None:
     summary = changed(
         hand_made({"fedavg": [0.9, 0.9, 0.1], "scaffold": [0.85] * 3}),

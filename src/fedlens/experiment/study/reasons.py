@@ -53,7 +53,10 @@ def _ends(comparison: Comparison) -> str:
 
 
 def _told_apart(comparison: Comparison) -> str:
-    """Name the others that the pick is not clearly ahead of."""
+    """Name the others that the pick is not clearly ahead of.
+
+    One that failed where the pick did not is told apart by that, however far its seeds lie apart.
+    """
     near: list[str] = []
     ahead: list[str] = []
     for other in comparison.others:
@@ -62,7 +65,10 @@ def _told_apart(comparison: Comparison) -> str:
             continue
         on = "" if lead.seeds == comparison.lead.seeds else f" {lead.over}"
         words = f"{comparison.title(other)} ({_shown(lead.second)}{on})"
-        (ahead if lead.behind else near).append(words)
+        if lead.behind:
+            ahead.append(words)
+        elif comparison.sound(lead.second) or not comparison.sound(lead.first):
+            near.append(words)
     who = comparison.title(comparison.pick)
     sentences = []
     if near:
