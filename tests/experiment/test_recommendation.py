@@ -316,6 +316,35 @@ def test_one_that_fails_is_told_apart_by_that_from_one_that_does_not() -> None:
     assert "SCAFFOLD cannot be told apart from FedProx (55.33 ± 39.26 %)." in advice(both).reasons
 
 
+@pytest.mark.parametrize(
+    ("finals", "lost_at", "apart"),
+    [
+        # the other failed on a seed that the pick has not
+        ({"scaffold": [0.6, 0.62, 0.58], "fedprox": [0.59, 0.61, 0.585, 0.3]}, [0.3], False),
+        # the pick failed on a seed that the other has not, and the other on one that both have
+        ({"scaffold": [0.8, 0.82, 0.78, 0.5], "fedprox": [0.78, 0.56, 0.8]}, [0.5, 0.56], True),
+        # the pick failed and the other did not
+        (
+            {"fedavg": [0.7] * 3, "scaffold": [0.88, 0.74, 0.88], "fedprox": [0.7, 0.75, 0.9]},
+            [0.74],
+            False,
+        ),
+        # the other failed and is above the pick all the same
+        ({"scaffold": [0.6] * 3, "fedprox": [0.9, 0.9, 0.3]}, [0.3], False),
+    ],
+)
+def test_a_failure_tells_apart_what_it_puts_behind_on_shared_seeds(
+    finals: dict[str, list[float]], lost_at: list[float], apart: bool
+) -> None:
+    summary = changed(
+        hand_made({"fedavg": [0.4] * 4, **finals}),
+        lambda c: {"accuracy": lost(0.97, c.final)} if c.final in lost_at else {},
+    )
+    found = advice(summary)
+    assert found.reasons[0].startswith("SCAFFOLD ends at ")
+    assert ("SCAFFOLD cannot be told apart from FedProx" not in found.text) is apart
+
+
 def test_a_reference_that_fails_is_not_protected_by_the_spread_that_this_makes() -> None:
     summary = changed(
         hand_made({"fedavg": [0.9, 0.9, 0.1], "scaffold": [0.85] * 3}),

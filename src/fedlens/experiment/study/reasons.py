@@ -55,7 +55,8 @@ def _ends(comparison: Comparison) -> str:
 def _told_apart(comparison: Comparison) -> str:
     """Name the others that the pick is not clearly ahead of.
 
-    One that failed where the pick did not is told apart by that, however far its seeds lie apart.
+    One below the pick that failed on a seed that both have, where the pick failed on none of them, is
+    told apart by that: the spread that it is within is made by its failure.
     """
     near: list[str] = []
     ahead: list[str] = []
@@ -65,9 +66,10 @@ def _told_apart(comparison: Comparison) -> str:
             continue
         on = "" if lead.seeds == comparison.lead.seeds else f" {lead.over}"
         words = f"{comparison.title(other)} ({_shown(lead.second)}{on})"
+        fell = comparison.sound(lead.first) and not comparison.sound(lead.second)
         if lead.behind:
             ahead.append(words)
-        elif comparison.sound(lead.second) or not comparison.sound(lead.first):
+        elif not (fell and lead.size > 0):
             near.append(words)
     who = comparison.title(comparison.pick)
     sentences = []
