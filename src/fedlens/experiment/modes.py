@@ -217,8 +217,7 @@ def _line(unit: str, number: int, record: RoundRecord | EpochRecord, config: Con
     accuracy = "" if record.validation is None else f"{100 * record.validation.accuracy:.2f} %"
     average = getattr(record, "averaged", None)
     beside = "" if average is None else f" (average {100 * average.accuracy:.2f} %)"
-    split = "validation" if config.dataset.hold_out else "test"
     return (
-        f"{unit} {number}/{units(config)}: {split} accuracy {accuracy}{beside} in "
-        f"{record.seconds:.1f} s"
+        f"{unit} {number}/{units(config)}: {config.dataset.measured_on} accuracy {accuracy}{beside} "
+        f"in {record.seconds:.1f} s"
     )

@@ -34,6 +34,11 @@ class DatasetSection(Section):
         "test split, as published benchmarks do, and nothing may be chosen by it",
     )
 
+    @property
+    def measured_on(self) -> str:
+        """The split that each round or epoch is measured on: "validation" or "test"."""
+        return "validation" if self.hold_out else "test"
+
 
 class PartitionSection(Section):
     """How the training images are spread over the clients."""

@@ -66,10 +66,10 @@ def _told_apart(comparison: Comparison) -> str:
             continue
         on = "" if lead.seeds == comparison.lead.seeds else f" {lead.over}"
         words = f"{comparison.title(other)} ({_shown(lead.second)}{on})"
-        fell = comparison.sound(lead.first) and not comparison.sound(lead.second)
+        failed = comparison.sound(lead.first) and not comparison.sound(lead.second)
         if lead.behind:
             ahead.append(words)
-        elif not (fell and lead.size > 0):
+        elif lead.size <= 0 or not failed:
             near.append(words)
     who = comparison.title(comparison.pick)
     sentences = []

@@ -58,9 +58,7 @@ def summarise(study: Study, folder: Path, elsewhere: Elsewhere | None = None) ->
             )
         finished.append(_result(cell, run, classes))
     configs = [cell.config for cell in study.cells]
-    splits = {
-        "test split" if not config.dataset.hold_out else "validation split" for config in configs
-    }
+    splits = {f"{config.dataset.measured_on} split" for config in configs}
     return StudySummary(
         name=study.name,
         title=study.file.title,
