@@ -586,6 +586,21 @@ def test_a_loss_is_dated_and_no_cosine_after_it_counts() -> None:
     assert cell.lost_in is None and cell.mean_cosine == pytest.approx(2.5 / 6)
 
 
+def test_where_nothing_was_learned_no_cosine_counts_from_a_runaway_update_on() -> None:
+    """There is no loss to date: what ends the rounds that mean something is the update."""
+    cell = dataclasses.replace(
+        hand_made({"fedavg": [0.1]}).cells[0], cosines=(0.5, 0.3, 0.2, 1.0, 1.0, 1.0)
+    )
+    assert cell.at_chance and cell.lost_in is None
+    assert cell.mean_cosine == pytest.approx(4.0 / 6)
+    wild = dataclasses.replace(cell, runaway=Runaway(3, 5, 753.0, 6.9))
+    assert wild.mean_cosine == pytest.approx(0.4)
+    # what came back from it goes on: all its rounds count
+    back = dataclasses.replace(wild, accuracy=(0.1, 0.1, 0.1, 0.1, 0.1, 0.121))
+    assert not back.at_chance and back.mean_cosine == pytest.approx(4.0 / 6)
+    assert dataclasses.replace(wild, f1=(0.5,)).mean_cosine == pytest.approx(4.0 / 6)
+
+
 def test_where_a_model_was_lost_the_client_that_ran_away_before_is_named() -> None:
     summary = changed(
         hand_made({"fedavg": [0.8] * 3, "scaffold": [0.1, 0.1, 0.7], "fedprox": [0.1, 0.8, 0.8]}),

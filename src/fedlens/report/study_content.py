@@ -12,6 +12,7 @@ from fedlens.report.runaway import Runaway
 
 TARGETS = (0.80, 0.85, 0.88)  # accuracies that the rounds and bytes are counted to
 LOST = 0.2  # below the best round: more than rounds swing by where training goes on
+NEAR_CHANCE = 0.02  # above guessing: hardly better
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,22 @@ class CellResult:
 
     @property
     def mean_cosine(self) -> float:
-        """Mean cosine over the rounds that have one, before what had been learned was lost.
+        """Mean cosine over the rounds that have one, before the model was lost.
 
-        Updates to a model that is lost may all point the same way, which is no agreement.
+        Updates to a model that is lost may all point the same way, which is no agreement. Where
+        nothing was learned there is no loss to date: there they count until an update ran away.
         """
-        rounds = self.cosines if self.lost_in is None else self.cosines[: self.lost_in - 1]
+        end = self.lost_in
+        if end is None and self.at_chance and self.runaway is not None:
+            end = self.runaway.round
+        rounds = self.cosines if end is None else self.cosines[: end - 1]
         known = [value for value in rounds if not math.isnan(value)]
         return float(np.mean(known)) if known else math.nan
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether it ends hardly better than guessing one of equally frequent classes."""
+        return len(self.f1) > 1 and self.final <= 1 / len(self.f1) + NEAR_CHANCE
 
     @property
     def stopped(self) -> int | None:

@@ -133,7 +133,8 @@ def drift_table(summary: StudySummary) -> Table:
         f"{_over(summary)}; under it that of the last round. 1: all pull the same way. The mean "
         "holds the client's own update: where n clients' updates are equally long and have nothing in "
         "common each has 1/√n (0.32 for ten); less means that they pull against each other. Rounds "
-        f"after a loss do not count.{_ends(summary)}",
+        "from a loss on do not count, nor, where a cell ends hardly better than guessing, those from "
+        f"its first update of ten times the median length on.{_ends(summary)}",
         summary,
         _rows(summary, cell),
     )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fedlens.explain import METHODS, Contrast, explain
+from fedlens.models import build_model
 from fedlens.review.contract import ReviewError
 from fedlens.review.model import Subject
 from fedlens.review.model.asking import Asking
@@ -26,15 +27,6 @@ def explainer(subject: Subject, asking: Asking) -> Explainer:
     return Explainer(subject.model, asking)
 
 
-def light() -> nn.Module:
-    """Return a network that is not linear and costs next to nothing."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return nn.Sequential(
-            nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 16), nn.ReLU(), nn.Linear(16, 10)
-        ).eval()
-
-
 def test_what_needs_attention_is_not_among_the_methods_of_a_network_without(
     asking: Asking,
 ) -> None:
@@ -46,7 +38,8 @@ def test_each_method_says_what_the_library_says(
     explainer: Explainer, asking: Asking, subject: Subject, images: torch.Tensor, method: str
 ) -> None:
     if method == "exact-shapley":  # which asks the network 65,536 times an image, here four times
-        subject = replace(subject, model=light(), methods=(method,))
+        quick = build_model("lenet", in_channels=1, classes=10, image_size=28, seed=3).eval()
+        subject = replace(subject, model=quick, methods=(method,))
         asking = Asking(subject)
         explainer = Explainer(subject.model, asking)
     number = 1 if method in SLOW else 5

@@ -16,7 +16,6 @@ class Comparison:
 
     Attributes:
         titles: algorithm -> its title.
-        classes: number of classes.
         base: the reference, or the first measured algorithm where the reference has no figure.
         pick: the one that is told of.
         lead: of the pick over the base; over the first of the others where the pick is the base.
@@ -27,7 +26,6 @@ class Comparison:
     """
 
     titles: Mapping[str, str]
-    classes: int
     base: Group
     pick: Group
     lead: Lead
@@ -42,10 +40,6 @@ class Comparison:
     def title(self, group: Group) -> str:
         """Return the title of a group's algorithm."""
         return self.titles[group.algorithm]
-
-    def sound(self, group: Group) -> bool:
-        """Return whether none of a group's seeds failed."""
-        return sound(group, self.classes)
 
 
 def reference(summary: StudySummary) -> str:
@@ -72,7 +66,7 @@ def compare(summary: StudySummary, partition: str) -> Comparison | None:
     groups = measured(summary.groups(partition))
     if not groups:
         return None
-    base, classes = held_against(summary, groups), len(summary.class_names)
+    base = held_against(summary, groups)
     leads = {
         group.algorithm: lead
         for group in groups
@@ -84,13 +78,13 @@ def compare(summary: StudySummary, partition: str) -> Comparison | None:
 
     def strength(group: Group) -> tuple[bool, tuple[bool, bool, int, float]]:
         lead = leads[group.algorithm]
-        return lead.clear and sound(group, classes), lead.rank
+        return lead.clear and sound(group), lead.rank
 
     rivals.sort(key=strength, reverse=True)
     pick = rivals[0]
     for rival in rivals[1:]:  # on the seeds that the two share, another may be ahead
         ahead = Lead.between(rival, pick)
-        fit = leads[rival.algorithm].shown and sound(rival, classes)
+        fit = leads[rival.algorithm].shown and sound(rival)
         if fit and ahead is not None and ahead.shown:
             pick = rival
     lead = leads[pick.algorithm]
@@ -98,4 +92,4 @@ def compare(summary: StudySummary, partition: str) -> Comparison | None:
     if lead.size <= 0:
         pick, lead, others = base, Lead(lead.second, lead.first, FINAL), rivals
     aside = [g for g in groups if g is not base and g.algorithm not in leads]
-    return Comparison(summary.algorithms, classes, base, pick, lead, others, aside)
+    return Comparison(summary.algorithms, base, pick, lead, others, aside)

@@ -8,8 +8,6 @@ from fedlens.report.runaway import remedy
 from fedlens.report.study_content import CellResult, Group
 from fedlens.report.wording import count, listing, percent, spelled
 
-NEAR_CHANCE = 0.02  # above guessing: hardly better
-
 
 def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> list[str]:
     """Return a sentence for each kind of failure that cells of these algorithms show.
@@ -29,23 +27,18 @@ def failures(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -
     return [sentence for sentence in found if sentence]
 
 
-def at_chance(cell: CellResult, classes: int) -> bool:
-    """Return whether a cell ends hardly better than guessing one of equally frequent classes."""
-    return classes > 1 and cell.final <= 1 / classes + NEAR_CHANCE
-
-
-def failed(group: Group, classes: int) -> list[CellResult]:
+def failed(group: Group) -> list[CellResult]:
     """Return the cells of a group that lost what they learned, learned nothing, or came to a stop."""
     return [
         cell
         for cell in group.cells
-        if cell.lost_in is not None or cell.stopped is not None or at_chance(cell, classes)
+        if cell.lost_in is not None or cell.stopped is not None or cell.at_chance
     ]
 
 
-def sound(group: Group, classes: int) -> bool:
+def sound(group: Group) -> bool:
     """Return whether no cell of a group failed."""
-    return not failed(group, classes)
+    return not failed(group)
 
 
 def on_seeds(cells: Sequence[CellResult], group: Group) -> str:
@@ -82,7 +75,7 @@ def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
 
 
 def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> str:
-    words = _named(groups, titles, lambda cell: cell.lost_in is None and at_chance(cell, classes))
+    words = _named(groups, titles, lambda cell: cell.lost_in is None and cell.at_chance)
     if not words:
         return ""
     verb = "ends" if len(words) == 1 else "end"

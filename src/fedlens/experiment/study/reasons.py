@@ -1,6 +1,7 @@
 """What the figures of one partition say of the algorithm that is told of, a sentence or two each."""
 
 from fedlens.experiment.study.comparison import Comparison
+from fedlens.experiment.study.failures import sound
 from fedlens.experiment.study.lead import (
     AVERAGE,
     BYTES,
@@ -66,7 +67,7 @@ def _told_apart(comparison: Comparison) -> str:
             continue
         on = "" if lead.seeds == comparison.lead.seeds else f" {lead.over}"
         words = f"{comparison.title(other)} ({_shown(lead.second)}{on})"
-        failed = comparison.sound(lead.first) and not comparison.sound(lead.second)
+        failed = sound(lead.first) and not sound(lead.second)
         if lead.behind:
             ahead.append(words)
         elif lead.size <= 0 or not failed:

@@ -9,7 +9,7 @@ from fedlens.experiment.study.comparison import (
     held_against,
     reference,
 )
-from fedlens.experiment.study.failures import at_chance, failed, failures, on_seeds
+from fedlens.experiment.study.failures import failed, failures, on_seeds, sound
 from fedlens.experiment.study.lead import BYTES, Lead, average_is_better, measured
 from fedlens.experiment.study.reasons import average_above, reasons
 from fedlens.report.privacy_study import privacy_advice
@@ -64,7 +64,7 @@ def _use(summary: StudySummary, comparison: Comparison) -> str:
     if comparison.base.algorithm != name:
         missing = summary.algorithms[name]
         return f"Nothing to recommend yet: {missing}, which others are held against, has no figure."
-    if not any(_learned(comparison, group) for group in everyone):
+    if not any(_learned(group) for group in everyone):
         return "Use none of these: all end hardly better than guessing."
     return _use_pick(comparison) or _use_base(comparison, known=name == REFERENCE)
 
@@ -75,18 +75,14 @@ def _use_pick(comparison: Comparison) -> str:
     who, base = comparison.title(pick), comparison.title(comparison.base)
     if comparison.base_is_pick:
         return ""
-    sound = comparison.sound(pick)
-    if lead.shown and sound:
+    if lead.shown and sound(pick):
         return f"Use {who}{_averaged(comparison, pick)}."
-    if lead.clear and _learned(comparison, pick):
+    if lead.clear and _learned(pick):
         doubts = [] if lead.shown else [f"{count(len(lead.seeds), 'seed')} cannot show it"]
-        doubts += [] if sound else [f"it fails{_on_seeds(comparison, pick)}"]
+        doubts += [] if sound(pick) else [f"it fails{_on_seeds(pick)}"]
         return f"Worth a try: {who}, ahead of {base}, though {listing(doubts)}."
-    if sound and not comparison.sound(lead.second):
-        return (
-            f"Worth a try: {who}, which does not fail as {base} does"
-            f"{_on_seeds(comparison, lead.second)}."
-        )
+    if sound(pick) and not sound(lead.second):
+        return f"Worth a try: {who}, which does not fail as {base} does{_on_seeds(lead.second)}."
     return ""
 
 
@@ -94,8 +90,8 @@ def _use_base(comparison: Comparison, *, known: bool) -> str:
     """Recommend the reference, if it is ``known`` to be what one begins with and did not fail."""
     base = comparison.base
     who = comparison.title(base)
-    if not comparison.sound(base):
-        fails = f"{who} fails{_on_seeds(comparison, base)}"
+    if not sound(base):
+        fails = f"{who} fails{_on_seeds(base)}"
         return f"Nothing to recommend: {fails}, and no other is shown to be better."
     leads = [Lead.between(base, other) for other in (*comparison.others, *comparison.aside)]
     ahead = comparison.base_is_pick and all(lead is not None and lead.shown for lead in leads)
@@ -124,9 +120,9 @@ def _none_cheaper(comparison: Comparison) -> str:
     return ", and none sends fewer bytes" if fewest else ""
 
 
-def _learned(comparison: Comparison, group: Group) -> bool:
-    return not all(at_chance(cell, comparison.classes) for cell in group.cells)
+def _learned(group: Group) -> bool:
+    return not all(cell.at_chance for cell in group.cells)
 
 
-def _on_seeds(comparison: Comparison, group: Group) -> str:
-    return on_seeds(failed(group, comparison.classes), group)
+def _on_seeds(group: Group) -> str:
+    return on_seeds(failed(group), group)
