@@ -601,6 +601,24 @@ def test_where_nothing_was_learned_no_cosine_counts_from_a_runaway_update_on() -
     assert dataclasses.replace(wild, f1=(0.5,)).mean_cosine == pytest.approx(4.0 / 6)
 
 
+def test_where_nothing_was_learned_the_client_that_ran_away_is_named() -> None:
+    """Of several seeds the earliest; in the table of drift it stands where the last cosine would."""
+    away = {0: Runaway(9, 5, 5196.0, 6.9), 1: Runaway(4, 2, 60.0, 3.0)}
+    summary = changed(
+        hand_made({"fedavg": [0.3] * 3, "scaffold": [0.1, 0.1, 0.3], "fedprox": [0.1] * 3}),
+        lambda c: {"runaway": away.get(c.seed)} if c.algorithm != "fedprox" else {},
+    )
+    assert (
+        "SCAFFOLD on two of three seeds (client 2's update in round 4 was 20 times as long as the "
+        "median) and FedProx end hardly better than guessing (10.0 %)."
+    ) in advice(summary).reasons
+    fedavg, scaffold, fedprox = (row[1].splitlines() for row in drift_table(summary).rows)
+    assert scaffold[-1] == "runaway in round 4 (2 of 3)"
+    assert fedavg[-1].startswith("last ") and fedprox[-1].startswith("last ")
+    # accuracies speak for themselves
+    assert "runaway" not in accuracy_table(summary).rows[1][1]
+
+
 def test_where_a_model_was_lost_the_client_that_ran_away_before_is_named() -> None:
     summary = changed(
         hand_made({"fedavg": [0.8] * 3, "scaffold": [0.1, 0.1, 0.7], "fedprox": [0.1, 0.8, 0.8]}),
@@ -620,8 +638,9 @@ def test_where_a_model_was_lost_the_client_that_ran_away_before_is_named() -> No
         '"clip" shortens such updates, "reject" leaves them out, and a lower local.lr may prevent them.'
     ) in found.reasons
     assert (
-        "FedProx on one of three seeds ends hardly better than guessing (10.0 %)." in found.reasons
-    )
+        "FedProx on one of three seeds (client 1's update in round 2 was 45 times as long as the "
+        "median) ends hardly better than guessing (10.0 %)."
+    ) in found.reasons
     assert "far_off" not in advice(changed(summary, lambda c: {"runaway": None})).text
     # an update that went far only after the loss did not bring it about
     late = changed(summary, lambda c: {"runaway": Runaway(6, 1, 90.0, 2.0)})

@@ -108,11 +108,9 @@ class CellResult:
         """Mean cosine over the rounds that have one, before the model was lost.
 
         Updates to a model that is lost may all point the same way, which is no agreement. Where
-        nothing was learned there is no loss to date: there they count until an update ran away.
+        nothing was learned they count until one ran away.
         """
-        end = self.lost_in
-        if end is None and self.at_chance and self.runaway is not None:
-            end = self.runaway.round
+        end = self.lost_in if self.ran_away is None else self.ran_away.round
         rounds = self.cosines if end is None else self.cosines[: end - 1]
         known = [value for value in rounds if not math.isnan(value)]
         return float(np.mean(known)) if known else math.nan
@@ -121,6 +119,11 @@ class CellResult:
     def at_chance(self) -> bool:
         """Whether it ends hardly better than guessing one of equally frequent classes."""
         return len(self.f1) > 1 and self.final <= 1 / len(self.f1) + NEAR_CHANCE
+
+    @property
+    def ran_away(self) -> Runaway | None:
+        """The runaway update, where nothing was learned and there is so no loss to date."""
+        return self.runaway if self.at_chance and self.lost_in is None else None
 
     @property
     def stopped(self) -> int | None:

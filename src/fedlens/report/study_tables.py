@@ -126,15 +126,17 @@ def drift_table(summary: StudySummary) -> Table:
     def cell(group: Group) -> str:
         every = with_spread(group.over_seeds(lambda c: c.mean_cosine), _two)
         last = with_spread(_mean_only(group.over_seeds(lambda c: c.cosines[-1])), _two)
-        return "\n".join([every, *(_came_to_nothing(group) or [f"last {last}"])])
+        under = _came_to_nothing(group) or _ran_away(group) or [f"last {last}"]
+        return "\n".join([every, *under])
 
     return _table(
         "Cosine between a client's update and the mean update, mean over clients and rounds"
-        f"{_over(summary)}; under it that of the last round. 1: all pull the same way. The mean "
-        "holds the client's own update: where n clients' updates are equally long and have nothing in "
-        "common each has 1/√n (0.32 for ten); less means that they pull against each other. Rounds "
-        "from a loss on do not count, nor, where a cell ends hardly better than guessing, those from "
-        f"its first update of ten times the median length on.{_ends(summary)}",
+        f"{_over(summary)}; under it that of the last round, or when a cell came to nothing. 1: all "
+        "pull the same way. The mean holds the client's own update: where n clients' updates are "
+        "equally long and have nothing in common each has 1/√n (0.32 for ten); less means that they "
+        "pull against each other. Rounds from a loss on do not count, nor, where a cell ends hardly "
+        "better than guessing, those from its first update of ten times the median length on (its "
+        f"runaway).{_ends(summary)}",
         summary,
         _rows(summary, cell),
     )
@@ -210,6 +212,12 @@ def _came_to_nothing(group: Group) -> list[str]:
     if group.stopped:
         return [f"no update after round {min(group.stopped)}{_of(len(group.stopped), group)}"]
     return []
+
+
+def _ran_away(group: Group) -> list[str]:
+    """Return a line that says when a client ran away where nothing was learned, if one did."""
+    rounds = [cell.ran_away.round for cell in group.cells if cell.ran_away is not None]
+    return [f"runaway in round {min(rounds)}{_of(len(rounds), group)}"] if rounds else []
 
 
 def _of(some: int, group: Group) -> str:

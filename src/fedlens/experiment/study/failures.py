@@ -1,7 +1,7 @@
 """What went wrong in the cells of a study, in sentences: models lost, never learned, not measured."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fedlens.experiment.study.lead import measured
 from fedlens.report.runaway import remedy
@@ -75,7 +75,21 @@ def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
 
 
 def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> str:
-    words = _named(groups, titles, lambda cell: cell.lost_in is None and cell.at_chance)
+    """Name who learned nothing, and the client that went far ahead of the others."""
+    words = []
+    for group in groups:
+        cells = [cell for cell in group.cells if cell.lost_in is None and cell.at_chance]
+        if not cells:
+            continue
+        away = [cell.ran_away for cell in cells if cell.ran_away is not None]
+        first = min(away, key=lambda far: far.round, default=None)
+        told = (
+            ""
+            if first is None
+            else f" (client {first.client}'s update in round {first.round} was "
+            f"{first.times_in_words} times as long as the median)"
+        )
+        words.append(f"{titles[group.algorithm]}{on_seeds(cells, group)}{told}")
     if not words:
         return ""
     verb = "ends" if len(words) == 1 else "end"
@@ -94,19 +108,12 @@ def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
 
 
 def _unmeasured(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
-    words = _named(groups, titles, lambda cell: not math.isfinite(cell.final))
-    return f"There is no accuracy of the last round for {listing(words)}." if words else ""
-
-
-def _named(
-    groups: Sequence[Group], titles: Mapping[str, str], holds: Callable[[CellResult], bool]
-) -> list[str]:
     words = []
     for group in groups:
-        cells = [cell for cell in group.cells if holds(cell)]
+        cells = [cell for cell in group.cells if not math.isfinite(cell.final)]
         if cells:
             words.append(f"{titles[group.algorithm]}{on_seeds(cells, group)}")
-    return words
+    return f"There is no accuracy of the last round for {listing(words)}." if words else ""
 
 
 def _when(word: str, first: int | None, cells: Sequence[CellResult], group: Group) -> str:
