@@ -1,7 +1,7 @@
 """What went wrong in the cells of a study, in sentences: models lost, never learned, not measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fedlens.experiment.study.lead import measured
 from fedlens.report.runaway import remedy
@@ -51,10 +51,7 @@ def on_seeds(cells: Sequence[CellResult], group: Group) -> str:
 def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name who lost what had been learned, and the client that went far ahead of the others by then."""
     words, remedies = [], []
-    for group in groups:
-        cells = [cell for cell in group.cells if cell.lost_in is not None]
-        if not cells:
-            continue
+    for group, cells in _where(groups, lambda cell: cell.lost_in is not None):
         first = min(cells, key=lambda cell: cell.lost_in or 0)
         told = f"{percent(first.best, 1)} at best, {percent(first.final, 1)} at the end"
         far = first.runaway
@@ -77,10 +74,7 @@ def _lost(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
 def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int) -> str:
     """Name who learned nothing, and the client that went far ahead of the others."""
     words = []
-    for group in groups:
-        cells = [cell for cell in group.cells if cell.lost_in is None and cell.at_chance]
-        if not cells:
-            continue
+    for group, cells in _where(groups, lambda cell: cell.lost_in is None and cell.at_chance):
         away = [cell.ran_away for cell in cells if cell.ran_away is not None]
         first = min(away, key=lambda far: far.round, default=None)
         told = (
@@ -99,21 +93,26 @@ def _at_chance(groups: Sequence[Group], titles: Mapping[str, str], classes: int)
 def _stopped(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
     """Name the algorithms whose rounds came to nothing before the end, though nothing was lost."""
     words = []
-    for group in groups:
-        cells = [c for c in group.cells if c.lost_in is None and c.stopped is not None]
-        if cells:
-            first = min(cell.stopped or 0 for cell in cells)
-            words.append(f"{titles[group.algorithm]} {_when('after', first, cells, group)}")
+    for group, cells in _where(groups, lambda c: c.lost_in is None and c.stopped is not None):
+        first = min(cell.stopped or 0 for cell in cells)
+        words.append(f"{titles[group.algorithm]} {_when('after', first, cells, group)}")
     return f"No client's update could be used any more: {listing(words)}." if words else ""
 
 
 def _unmeasured(groups: Sequence[Group], titles: Mapping[str, str]) -> str:
-    words = []
-    for group in groups:
-        cells = [cell for cell in group.cells if not math.isfinite(cell.final)]
-        if cells:
-            words.append(f"{titles[group.algorithm]}{on_seeds(cells, group)}")
+    words = [
+        f"{titles[group.algorithm]}{on_seeds(cells, group)}"
+        for group, cells in _where(groups, lambda cell: not math.isfinite(cell.final))
+    ]
     return f"There is no accuracy of the last round for {listing(words)}." if words else ""
+
+
+def _where(
+    groups: Sequence[Group], holds: Callable[[CellResult], bool]
+) -> list[tuple[Group, list[CellResult]]]:
+    """Return the groups with a cell for which something holds, and those cells of each."""
+    found = [(group, [cell for cell in group.cells if holds(cell)]) for group in groups]
+    return [(group, cells) for group, cells in found if cells]
 
 
 def _when(word: str, first: int | None, cells: Sequence[CellResult], group: Group) -> str:
