@@ -579,6 +579,9 @@ def test_a_loss_is_dated_and_no_cosine_after_it_counts() -> None:
         cosines=(0.3, 0.5, 0.4, 0.4, 1.0, 1.0),
     )
     assert lost.lost_in == 5 and lost.mean_cosine == pytest.approx(0.4)
+    # a client that ran away before it takes no round from the mean: the loss is what ends it
+    wild = dataclasses.replace(lost, f1=(0.1,) * 10, runaway=Runaway(2, 5, 753.0, 6.9))
+    assert wild.at_chance and wild.mean_cosine == pytest.approx(0.4)
     assert dataclasses.replace(cell, accuracy=(0.7, 0.5)).lost_in == 2  # 0.7 - 0.5 < 0.2 in floats
     assert dataclasses.replace(cell, accuracy=(0.7, 0.501)).lost_in is None
     assert dataclasses.replace(cell, accuracy=(0.7, math.nan)).lost_in is None
