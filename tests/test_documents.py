@@ -1,13 +1,16 @@
-"""What the documents show can be run as it stands there."""
+"""What the documents show can be run as it stands there, and what they count is there."""
 
+import csv
 import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 import fedlens
+from fedlens.experiment.study.grid import load_study
 from fedlens.explain import METHODS
 from fedlens.models import get_vector
 
@@ -72,3 +75,23 @@ def test_the_page_of_explanations_names_every_method_and_metric() -> None:
     }  # fmt: skip
     for name in set(metrics.__all__) - results - helpers:
         assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize(
+    ("study", "words", "count"),
+    [
+        ("noniid", "Its 48 most telling cells are all finished", 48),
+        ("noniid-sampled", "all sixteen of its most telling cells", 16),
+    ],
+)
+def test_the_results_count_the_most_telling_cells_and_all_are_finished(study, words, count) -> None:
+    results = DOCS / "results"
+    assert words in (results / "README.md").read_text()
+    with (results / study / "table.csv").open() as table:
+        finished = {
+            f"{row['partition']}/{row['algorithm']}/{row['seed']}"
+            for row in csv.DictReader(table)
+            if row["state"] == "finished"
+        }
+    first = [cell.name for cell in load_study(study).choose([], first=True)]
+    assert len(first) == count and not set(first) - finished
